@@ -1,0 +1,46 @@
+# The two commands a newcomer needs: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check lint types imports wheel-smoke clean
+
+help:
+	@echo "make demo   install fleetaudit and audit a throw-away SSH fleet on this machine"
+	@echo "make test   install what the tests need and run them all"
+	@echo "make check  what CI runs: lint, types, import layers, tests, wheel"
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "fleetaudit needs Python >= 3.10; set PYTHON=/path/to/python3.x"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/fleetaudit demo --output demo-out
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+wheel-smoke: $(VENV)/.installed-dev
+	$(BIN)/python tests/wheel_smoke.py
+
+check: lint types imports test wheel-smoke
+
+clean:
+	rm -rf $(VENV) demo-out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
