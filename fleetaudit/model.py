@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ class Missing(Enum):
 
 
 UNKNOWN: Final = Missing.UNKNOWN
-Maybe = T | Missing
-NamespaceId = int | str
+Maybe: TypeAlias = T | Missing
+NamespaceId: TypeAlias = int | str
 NO_MAPPING: Final[Mapping[str, object]] = MappingProxyType({})
 NO_CONTROLS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
