@@ -181,9 +181,10 @@ class NetworkNamespace:
     """A network namespace; `host` is the agent's own at start. `ephemeral_ports` is (first, last)."""
 
     id: NamespaceId
-    host: bool = False
+    host: Maybe[bool] = UNKNOWN
     name: Maybe[str | None] = UNKNOWN
     ephemeral_ports: Maybe[tuple[int, int]] = UNKNOWN
+    outside: bool = False  # owned by nobody inside the audited container
 
 
 @dataclass(frozen=True, slots=True)

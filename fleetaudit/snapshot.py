@@ -1,0 +1,223 @@
+"""Wire JSON to `Snapshot`: validated and untrusted. Absent becomes `UNKNOWN`, null stays `None`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+import msgspec
+from msgspec import UnsetType
+
+from fleetaudit.errors import OutputError
+from fleetaudit.model import (
+    UNKNOWN,
+    AgentInfo,
+    Coverage,
+    Gap,
+    HostContext,
+    HostStatus,
+    Listener,
+    Maybe,
+    NamespaceId,
+    NetworkNamespace,
+    Outcome,
+    Owner,
+    Process,
+    Snapshot,
+)
+from fleetaudit.text import visible
+from fleetaudit.wire import (
+    OUTCOME_SCHEMA,
+    SNAPSHOT_SCHEMA,
+    WireCoverage,
+    WireEnvelope,
+    WireInventory,
+    WireNamespace,
+    WireOutcome,
+    WireOwner,
+    WireProcess,
+    WireSnapshot,
+    WireSocket,
+)
+
+T = TypeVar("T")
+
+
+def decode(data: bytes) -> Snapshot:
+    """A snapshot as an agent sent it. Raises OutputError naming the first thing that is wrong."""
+    return _snapshot(_wire(data, WireSnapshot, SNAPSHOT_SCHEMA))
+
+
+def decode_line(data: bytes) -> Outcome:
+    """One line of a snapshot file or journal: a snapshot or an outcome. Raises OutputError."""
+    schema = _parse(data, WireEnvelope).schema
+    if schema == OUTCOME_SCHEMA:
+        failed = _parse(data, WireOutcome)
+        if failed.status in (HostStatus.OK, HostStatus.PARTIAL):
+            raise OutputError(f"a host of status {failed.status.value} must come with its snapshot")
+        context = _context(failed.inventory)
+        return Outcome(
+            failed.host.name, failed.status, failed.detail, context, received_at=failed.received_at
+        )
+    wire = _wire(data, WireSnapshot, SNAPSHOT_SCHEMA)
+    return Outcome(
+        host=wire.host.name,
+        status=HostStatus.OK,
+        context=_context(wire.inventory),
+        snapshot=_snapshot(wire),
+        snapshot_sha256=hashlib.sha256(data.rstrip(b"\r\n")).hexdigest(),
+        received_at=wire.received_at,
+    )
+
+
+def _parse(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OutputError(f"not a valid snapshot: {visible(str(error))[:300]}") from error
+
+
+def _wire(data: bytes, kind: type[WireSnapshot], schema: str) -> WireSnapshot:
+    found = _parse(data, WireEnvelope).schema
+    if found != schema:
+        raise OutputError(f"schema is {visible(found)[:80]!r}; this version reads {schema!r}")
+    return _parse(data, kind)
+
+
+def _maybe(value: T | UnsetType) -> Maybe[T]:
+    return UNKNOWN if isinstance(value, UnsetType) else value
+
+
+def _known(value: T | UnsetType | None) -> Maybe[T]:
+    """For fields where null can only mean that the agent could not tell."""
+    return UNKNOWN if value is None or isinstance(value, UnsetType) else value
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, dict):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _context(wire: WireInventory) -> HostContext:
+    variables = MappingProxyType({name: _frozen(value) for name, value in wire.variables.items()})
+    return HostContext(tuple(sorted(set(wire.groups) - {"all"})), variables, wire.boundary)
+
+
+def _snapshot(wire: WireSnapshot) -> Snapshot:
+    namespaces = {item.id: _namespace(item) for item in wire.network_namespaces}
+    processes = {pid: _process(pid, item) for pid, item in wire.processes.items()}
+    host, agent = wire.host, wire.agent
+    return Snapshot(
+        host=host.name,
+        coverage=_coverage(wire.coverage),
+        listeners=_listeners(wire.sockets, namespaces, processes),
+        processes=MappingProxyType(processes),
+        namespaces=tuple(namespaces.values()),
+        collected_at=wire.collected_at,
+        hostname=host.hostname,
+        machine_id=host.machine_id,
+        boot_id=host.boot_id,
+        kernel=host.kernel,
+        os_id=host.os.id if host.os else None,
+        os_version=host.os.version_id if host.os else None,
+        agent=AgentInfo(
+            agent.version, agent.sha256, agent.mode, agent.interpreter, agent.wall_seconds, agent.cpu_seconds
+        ),
+    )
+
+
+def _coverage(wire: WireCoverage) -> Coverage:
+    counts = wire.processes
+    return Coverage(
+        complete=wire.complete,
+        gaps=tuple(Gap(gap.code, gap.detail, _known(gap.netns), _known(gap.protocol)) for gap in wire.gaps),
+        euid=_maybe(wire.euid),
+        seen=_maybe(counts.seen),
+        unreadable=_maybe(counts.unreadable),
+        vanished=_maybe(counts.vanished),
+    )
+
+
+def _namespace(wire: WireNamespace) -> NetworkNamespace:
+    return NetworkNamespace(
+        wire.id, _maybe(wire.host), _maybe(wire.name), _known(wire.ephemeral_ports), wire.outside
+    )
+
+
+def _listeners(
+    sockets: tuple[WireSocket, ...],
+    namespaces: Mapping[NamespaceId, NetworkNamespace],
+    processes: Mapping[int, Process],
+) -> tuple[Listener, ...]:
+    """Listeners in a stated order (namespace, protocol, address, port, path, inode), whatever the host's."""
+    listeners = [_listener(item, namespaces, processes) for item in sockets]
+    return tuple(sorted(listeners, key=_order))
+
+
+def _order(item: Listener) -> tuple[bool, str, str, str, int, str, int]:
+    port = item.port if isinstance(item.port, int) else -1
+    host = item.netns.host is True
+    return (not host, str(item.netns.id), item.protocol, str(item.address), port, str(item.path), item.inode)
+
+
+def _listener(
+    wire: WireSocket, namespaces: Mapping[NamespaceId, NetworkNamespace], processes: Mapping[int, Process]
+) -> Listener:
+    return Listener(
+        protocol=wire.protocol,
+        inode=wire.inode,
+        netns=namespaces.get(wire.netns) or NetworkNamespace(wire.netns),
+        family=_maybe(wire.family),
+        state=wire.state,
+        address=_maybe(wire.address),
+        port=_maybe(wire.port),
+        path=_maybe(wire.path),
+        device=_maybe(wire.device),
+        v6only=_maybe(wire.v6only),
+        uid=_known(wire.uid),
+        backlog=_maybe(wire.backlog),
+        owner_state=_maybe(wire.owner_state),
+        owners=_owners(wire.owners, processes),
+        held_by=_owners(wire.held_by, processes),
+    )
+
+
+def _owners(wire: tuple[WireOwner, ...], processes: Mapping[int, Process]) -> tuple[Owner, ...]:
+    by_pid: dict[int, set[int]] = {}
+    for item in wire:
+        by_pid.setdefault(item.pid, set()).update(item.fds)
+    return tuple(
+        Owner(processes.get(pid) or Process(pid), tuple(sorted(fds))) for pid, fds in sorted(by_pid.items())
+    )
+
+
+def _process(pid: int, wire: WireProcess) -> Process:
+    return Process(
+        pid=pid,
+        ppid=_known(wire.ppid),
+        start_time=_known(wire.start_time),
+        comm=_known(wire.comm),
+        exe=_maybe(wire.exe),
+        exe_deleted=_maybe(wire.exe_deleted),
+        exe_verified=_known(wire.exe_verified),
+        exe_file=_known(wire.exe_file),
+        exe_in_container=_maybe(wire.exe_in_container),
+        argv=_maybe(wire.argv),
+        uid=_known(wire.uid),
+        euid=_known(wire.euid),
+        user=_maybe(wire.user),
+        gid=_known(wire.gid),
+        group=_maybe(wire.group),
+        session=_known(wire.session),
+        cgroup=_maybe(wire.cgroup),
+        unit=_maybe(wire.unit),
+        user_unit=_maybe(wire.user_unit),
+        container=_maybe(wire.container),
+        shell=_known(wire.shell),
+        self_audit=_known(wire.self_audit),
+        listen_fds=_known(wire.listen_fds),
+        inherited=_known(wire.inherited),
+    )
