@@ -1,0 +1,305 @@
+"""What a snapshot implies: scope, ephemeral, unit, container, ancestry and how owners came to their sockets.
+
+Pure. The agent reports facts; everything here is judged on the controller, so that a saved snapshot
+and a fresh one give the same answer.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fleetaudit.model import (
+    UNKNOWN,
+    Boundary,
+    Coverage,
+    Gap,
+    Inherited,
+    Listener,
+    Maybe,
+    Missing,
+    Outcome,
+    Owner,
+    Process,
+    Snapshot,
+)
+from fleetaudit.model import HostStatus as Status
+
+_MAX_ANCESTORS = 64
+_CARRIER_NAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
+_PRIVATE = tuple(
+    ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+# cgroup path components by which container engines name a container (their documented cgroup layouts).
+_CONTAINER = re.compile(
+    r"(?:^|/)(?:docker|libpod|crio|cri-containerd|containerd)[-/:]([0-9a-f]{12,64})(?:\.scope)?(?:/|$)"
+    r"|/kubepods[^/]*(?:/[^/]+)*/([0-9a-f]{64})(?:/|$)"
+    r"|(?:^|/)lxc(?:\.payload\.|/)([^/]+)"
+    r"|(?:^|/)(?:systemd-nspawn@|machine-)([^/]+?)\.(?:service|scope)(?:/|$)"
+)
+_UNIT = re.compile(r"\.(?:service|scope|socket|mount|swap)$")
+_USER_MANAGER = re.compile(r"^user@\d+\.service$")
+
+
+def derive(outcome: Outcome) -> Outcome:
+    """The outcome with its snapshot completed, and its status refined to ok or partial by coverage."""
+    snapshot = outcome.snapshot
+    if snapshot is None:
+        return outcome
+    coverage = _coverage(snapshot, outcome.context.boundary)
+    processes = {pid: _placed(process) for pid, process in snapshot.processes.items()}
+    snapshot = replace(
+        snapshot,
+        coverage=coverage,
+        processes=processes,
+        listeners=tuple(_listener(item, processes) for item in snapshot.listeners),
+    )
+    status = Status.OK if coverage.complete else Status.PARTIAL
+    detail = "" if coverage.complete else "; ".join(_sentence(gap) for gap in coverage.gaps)
+    return replace(outcome, snapshot=snapshot, status=status, detail=detail)
+
+
+def scope_of(
+    address: Maybe[str | None], family: Maybe[str | None], device: Maybe[str | None]
+) -> Maybe[str | None]:
+    """Who can reach a listener, from its address alone: loopback, link_local, multicast, private, any,
+    public or unix; `None` for families without an address.
+    """
+    if family == "unix":
+        return "unix"
+    if device == "lo":
+        return "loopback"
+    if not isinstance(address, str):
+        return address
+    try:
+        ip = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return UNKNOWN
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return _ip_scope(ip)
+
+
+def _ip_scope(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    if ip.is_unspecified:
+        return "any"
+    if ip.is_loopback:
+        return "loopback"
+    if ip.is_link_local:
+        return "link_local"
+    if ip.is_multicast:
+        return "multicast"
+    if any(ip in network for network in (*_PRIVATE, _CARRIER_NAT)):
+        return "private"
+    return "public"
+
+
+def unit_of(cgroup: str) -> tuple[str | None, str | None]:
+    """(unit, user unit) of a cgroup path. Below user@UID.service only that is the system manager's word;
+    the inner name is the user's own claim.
+    """
+    names = [name for name in cgroup.split("/") if _UNIT.search(name)]
+    if not names:
+        return None, None
+    inner = names[1:] if _USER_MANAGER.match(names[0]) else []
+    return names[0], inner[-1] if inner else None
+
+
+def container_of(cgroup: str) -> str | None:
+    """The container's id or name in a cgroup path, None when the path is no container's."""
+    found = _CONTAINER.search(cgroup)
+    return next((group for group in found.groups() if group), None) if found else None
+
+
+def _sentence(gap: Gap) -> str:
+    return f"{gap.code}: {gap.detail}" if gap.detail else gap.code
+
+
+def _coverage(snapshot: Snapshot, boundary: Boundary) -> Coverage:
+    coverage = snapshot.coverage
+    gaps = coverage.gaps
+    if boundary is Boundary.CONTAINER:
+        outside = {item.id for item in snapshot.namespaces if item.outside}
+        gaps = tuple(gap for gap in gaps if not _is_outside(gap, outside))
+    if not coverage.complete and not coverage.gaps:
+        gaps = (Gap("incomplete", "the agent says that coverage is incomplete, without saying why"),)
+    return replace(coverage, gaps=gaps, complete=not gaps)
+
+
+def _is_outside(gap: Gap, outside: set[int | str]) -> bool:
+    """Whether a gap is about what lies outside a container, where the container is all that is audited."""
+    if gap.code == "pid_namespace":
+        return True
+    return gap.code == "netns_not_entered" and not isinstance(gap.netns, Missing) and gap.netns in outside
+
+
+def _placed(process: Process) -> Process:
+    """The process with unit and container read from its cgroup where the host did not give them."""
+    if not isinstance(process.cgroup, str):
+        return process
+    unit, user_unit = unit_of(process.cgroup)
+    return replace(
+        process,
+        unit=unit if process.unit is UNKNOWN else process.unit,
+        user_unit=user_unit if process.user_unit is UNKNOWN else process.user_unit,
+        container=container_of(process.cgroup) if process.container is UNKNOWN else process.container,
+    )
+
+
+def _listener(item: Listener, processes: Mapping[int, Process]) -> Listener:
+    owners = [_with_ancestors(owner, processes) for owner in item.owners]
+    holders = {owner.process.pid: owner for owner in owners}
+    return replace(
+        item,
+        owners=tuple(_with_origin(owner, holders) for owner in owners),
+        held_by=tuple(_with_ancestors(owner, processes) for owner in item.held_by),
+        scope=scope_of(item.address, item.family, item.device),
+        ephemeral=_ephemeral(item),
+    )
+
+
+def _ephemeral(item: Listener) -> Maybe[bool]:
+    if item.protocol not in ("udp", "udplite"):
+        return False
+    ports = item.netns.ephemeral_ports
+    if isinstance(ports, Missing) or not isinstance(item.port, int):
+        return UNKNOWN
+    return ports[0] <= item.port <= ports[1]
+
+
+# ---------------------------------------------------------------- ancestry
+
+
+def _with_ancestors(owner: Owner, processes: Mapping[int, Process]) -> Owner:
+    process = processes.get(owner.process.pid, owner.process)
+    chain: list[Process] = []
+    seen = {process.pid}
+    current, cut = process, False
+    while True:
+        parent = current.ppid
+        if isinstance(parent, Missing):
+            cut = True
+            break
+        if parent == 0:
+            break
+        if parent not in processes or parent in seen or len(chain) >= _MAX_ANCESTORS:
+            cut = parent != 1  # init has no parent: a snapshot without it lacks nothing
+            break
+        current = processes[parent]
+        seen.add(parent)
+        chain.append(current)
+    cut = cut or any(is_reparented(link, chain[place:]) for place, link in enumerate([process, *chain]))
+    return replace(owner, process=process, ancestors=tuple(chain), ancestry_cut=cut)
+
+
+def is_reparented(process: Process, ancestors: Sequence[Process]) -> bool:
+    """Whether the process lost its parent: its session's leader is neither itself nor an ancestor.
+
+    A new process stays in its parent's session (setsid(2)), so a leader that is no ancestor means that the
+    chain was cut by re-parenting. Session 0 is a leader outside the pid namespace and proves nothing.
+    """
+    session = process.session
+    if isinstance(session, Missing) or session <= 0 or session == process.pid:
+        return False
+    return all(ancestor.pid != session for ancestor in ancestors)
+
+
+# ---------------------------------------------------------------- how an owner came to its socket
+
+
+def _with_origin(owner: Owner, holders: Mapping[int, Owner]) -> Owner:
+    inherited, certain, by = _origin(owner, holders)
+    if isinstance(inherited, Missing) and isinstance(owner.process.inherited, str):
+        hint = owner.process.inherited
+        if hint in {kind.value for kind in Inherited}:
+            inherited, certain = Inherited(hint), False
+    return replace(owner, inherited=inherited, certain=certain, handed_by=by)
+
+
+def _origin(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], bool, int | None]:
+    process = owner.process
+    giver = next((item for item in owner.ancestors if item.pid in holders), None)
+    if giver is not None:
+        return _handed(process, giver), True, giver.pid
+    if process.ppid is UNKNOWN:
+        return UNKNOWN, False, None
+    if is_reparented(process, owner.ancestors):
+        return _adrift(owner, holders)
+    return _top(owner, holders)
+
+
+def _handed(process: Process, giver: Process) -> Maybe[Inherited]:
+    """What it means that `process` holds a socket that its ancestor `giver` holds too."""
+    if isinstance(giver.exe, str) and giver.exe.rsplit("/", 1)[-1] == "systemd":
+        return Inherited.ACTIVATION
+    if giver.pid == 1 and process.listen_fds is True:
+        return Inherited.ACTIVATION
+    same = _same_executable(process, giver)
+    if same is True:
+        return Inherited.WORKER
+    signs = [process.shell, _differs(process.unit, giver.unit), _foreign_user(process, giver)]
+    if True in signs:
+        return Inherited.LEAK
+    if isinstance(same, Missing) or UNKNOWN in signs:
+        return UNKNOWN
+    return Inherited.HANDED_DOWN
+
+
+def _same_executable(one: Process, other: Process) -> Maybe[bool]:
+    """By file identity where both have it: a path is only a claim."""
+    for mine, theirs in ((one.exe_file, other.exe_file), (one.exe, other.exe)):
+        if isinstance(mine, str) and isinstance(theirs, str):
+            return mine == theirs
+    return UNKNOWN
+
+
+def _differs(mine: Maybe[object], theirs: Maybe[object]) -> Maybe[bool]:
+    if isinstance(mine, Missing) or isinstance(theirs, Missing):
+        return UNKNOWN
+    return mine != theirs
+
+
+def _foreign_user(process: Process, giver: Process) -> Maybe[bool]:
+    """Another user than the giver's, though the giver could not have changed users itself."""
+    if giver.euid == 0:
+        return False
+    return _differs(process.euid, giver.euid)
+
+
+def _adrift(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], bool, int | None]:
+    """A holder whose parent is gone: handed down by a session mate that still holds, or an orphan."""
+    process = owner.process
+    mate = holders.get(process.session) if isinstance(process.session, int) else None
+    if mate is not None:
+        return _handed(process, mate.process), False, mate.process.pid
+    if any(not is_reparented(other.process, other.ancestors) for other in holders.values()):
+        return (Inherited.LEAK if process.shell is True else UNKNOWN), False, None
+    if process.shell is True:
+        return Inherited.ORPHAN, True, None
+    return Inherited.ORIGINAL, False, None
+
+
+def _top(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], bool, int | None]:
+    """A holder none of whose ancestors holds: the one that opened the socket, or one it was passed to."""
+    tops = [
+        other.process
+        for other in holders.values()
+        if all(item.pid not in holders for item in other.ancestors)
+        and not is_reparented(other.process, other.ancestors)
+    ]
+    if len(tops) <= 1:
+        return Inherited.ORIGINAL, not owner.ancestry_cut, None
+    if owner.process.listen_fds is True:
+        return Inherited.ACTIVATION, False, None
+    if any(isinstance(top.start_time, Missing) for top in tops):
+        return UNKNOWN, False, None
+    first = min(tops, key=_age)
+    if owner.process.pid == first.pid:
+        return Inherited.ORIGINAL, False, None
+    return Inherited.PASSED, False, first.pid
+
+
+def _age(process: Process) -> tuple[int, int]:
+    return (process.start_time if isinstance(process.start_time, int) else 0, process.pid)
