@@ -1,0 +1,1 @@
+"""The policy language: values, matchers, assertions, evaluation. Pure."""

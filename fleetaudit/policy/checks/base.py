@@ -1,0 +1,123 @@
+"""The contract of an assertion, and what the assertions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, TypeAlias
+
+from fleetaudit.model import Finding, Gap, Listener, Missing, NamespaceId, Owner, Verdict
+from fleetaudit.policy.values import Bindings, Path
+from fleetaudit.policy.view import HostView
+
+EndpointKey: TypeAlias = tuple[NamespaceId, str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one rule judges on one host.
+
+    `doubtful` are listeners of which the snapshot does not say whether the rule selects them; `hidden` are
+    the gaps that could hide a listener that it would select.
+    """
+
+    view: HostView
+    listeners: tuple[Listener, ...]
+    doubtful: tuple[Listener, ...] = ()
+    hidden: tuple[Gap, ...] = ()
+
+
+class Check(Protocol):
+    """One assertion of a rule, compiled."""
+
+    judges_absence: ClassVar[bool]
+    """Whether "nothing was found" is an answer (expect) or makes the assertion not applicable."""
+    needs_all: ClassVar[bool]
+    """Whether a listener that a gap hides could break it; if not, what was seen suffices."""
+
+    def judge(self, case: Case) -> Iterator[Finding]:
+        """Everything that keeps the assertion from holding; nothing when it holds."""
+
+
+CompileCheck: TypeAlias = Callable[[object, Path, Bindings], Check]
+Group: TypeAlias = tuple[Listener, ...]
+
+
+def endpoint_of(listener: Listener) -> EndpointKey:
+    """What makes listeners one endpoint: several sockets (SO_REUSEPORT) can serve the same one."""
+    where = listener.path if isinstance(listener.path, str) else listener.port
+    if where is None or isinstance(where, Missing):
+        where = f"inode {listener.inode}"
+    return (
+        listener.netns.id,
+        listener.protocol,
+        str(listener.family),
+        str(listener.device) if isinstance(listener.device, str) else "",
+        str(listener.address),
+        str(where),
+    )
+
+
+def endpoints(listeners: Sequence[Listener]) -> tuple[Group, ...]:
+    """The listeners grouped by endpoint, in their order."""
+    groups: dict[EndpointKey, list[Listener]] = {}
+    for listener in listeners:
+        groups.setdefault(endpoint_of(listener), []).append(listener)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def judge_groups(
+    case: Case,
+    judge: Callable[[Group], Finding | None],
+    group: Callable[[Sequence[Listener]], tuple[Group, ...]],
+) -> Iterator[Finding]:
+    """Judge each group; a group that the rule only may select can make a rule unknown, never fail it."""
+    for members in group(case.listeners):
+        finding = judge(members)
+        if finding is not None:
+            yield finding
+    if not case.doubtful:
+        return
+    doubtful = {id(listener) for listener in case.doubtful}
+    for members in group((*case.listeners, *case.doubtful)):
+        finding = judge(members) if any(id(item) in doubtful for item in members) else None
+        if finding is not None:
+            reason = f"whether the rule selects this listener is not known; if it does: {finding.reason}"
+            yield replace(finding, verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def one_by_one(listeners: Sequence[Listener]) -> tuple[Group, ...]:
+    """Each listener a group of its own."""
+    return tuple((listener,) for listener in listeners)
+
+
+def holders(listeners: Sequence[Listener]) -> tuple[Owner, ...]:
+    """Everybody who holds one of the sockets, or could receive it: owners and `held_by`."""
+    return tuple(owner for listener in listeners for owner in (*listener.owners, *listener.held_by))
+
+
+def name_of(owner: Owner) -> str:
+    """An owner in words: what it runs, its pid, its user, and how it came to the socket if not plainly."""
+    process = owner.process
+    exe = process.exe if isinstance(process.exe, str) else None
+    comm = process.comm if isinstance(process.comm, str) else None
+    what = (exe.rsplit("/", 1)[-1] if exe else comm) or "unknown program"
+    if comm and exe and comm != what:
+        what = f"{what} [{comm}]"
+    facts = [f"pid {process.pid}"]
+    if isinstance(process.user, str):
+        facts.append(f"user {process.user}")
+    elif isinstance(process.euid, int):
+        facts.append(f"uid {process.euid}")
+    if not isinstance(owner.inherited, Missing) and owner.inherited.value not in ("original", "worker"):
+        facts.append(owner.inherited.value)
+    if process.exe_deleted is True:
+        facts.append("executable deleted")
+    if process.exe_verified is False:
+        facts.append("path not verified")
+    return f"{what} ({', '.join(facts)})"
+
+
+def names_of(owners: Sequence[Owner]) -> str:
+    """Several owners in words."""
+    return ", ".join(name_of(owner) for owner in owners)

@@ -1,0 +1,54 @@
+"""`deny_owners`: no holder of a selected listener may match any of the entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fleetaudit.model import Finding, Verdict
+from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
+from fleetaudit.policy.checks.entries import compile_entries
+from fleetaudit.policy.matchers import OwnerMatcher, Trust
+from fleetaudit.policy.truth import any_of
+from fleetaudit.policy.values import Bindings, Path
+
+
+@dataclass(frozen=True, slots=True)
+class DenyOwners:
+    """Compiled `deny_owners`."""
+
+    entries: tuple[OwnerMatcher, ...]
+    judges_absence: ClassVar[bool] = False
+    needs_all: ClassVar[bool] = True
+
+    def judge(self, case: Case) -> Iterator[Finding]:
+        """One finding per listener with a holder that an entry denies, or may deny."""
+        return judge_groups(case, lambda group: self._listener(case, group), one_by_one)
+
+    def _listener(self, case: Case, group: Group) -> Finding | None:
+        (listener,) = group
+        verdicts = [
+            (owner, any_of(entry.match(owner, Trust.DENY) for entry in self.entries))
+            for owner in holders(group)
+        ]
+        denied = tuple(owner for owner, found in verdicts if found)
+        if denied:
+            texts = [
+                entry.text
+                for entry in self.entries
+                if any(entry.match(owner, Trust.DENY) for owner in denied)
+            ]
+            reason = f"{names_of(denied)} may not hold it: denied is {' or '.join(texts)}"
+            return Finding(Verdict.FAIL, reason, listener, denied)
+        unclear = tuple(owner for owner, found in verdicts if found is None)
+        if unclear:
+            reason = f"the snapshot lacks what would decide about {names_of(unclear)}"
+            return Finding(Verdict.UNKNOWN, reason, listener, unclear)
+        doubt = case.view.doubt(listener)
+        return Finding(Verdict.UNKNOWN, doubt, listener, listener.owners) if doubt else None
+
+
+def compile_deny_owners(spec: object, path: Path, bindings: Bindings) -> DenyOwners:
+    """The check for a rule's `deny_owners` list."""
+    return DenyOwners(compile_entries(spec, path, bindings))

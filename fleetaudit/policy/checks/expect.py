@@ -1,0 +1,56 @@
+"""`expect`: how many endpoints the selector may or must find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fleetaudit.model import Finding, Verdict
+from fleetaudit.policy.checks.base import Case, Group, endpoints, holders
+from fleetaudit.policy.values import Bindings, Path
+from fleetaudit.policy.view import sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Compiled `expect`; `maximum` None: no upper bound. Counts endpoints, not sockets."""
+
+    minimum: int
+    maximum: int | None
+    judges_absence: ClassVar[bool] = True
+    needs_all: ClassVar[bool] = False  # it weighs hidden listeners itself
+
+    def judge(self, case: Case) -> Iterator[Finding]:
+        """Findings when the count is wrong, or when what is hidden could make it wrong."""
+        sure = endpoints(case.listeners)
+        most = len(endpoints((*case.listeners, *case.doubtful)))
+        if self.maximum is not None and len(sure) > self.maximum:
+            yield from (self._surplus(group, len(sure)) for group in sure)
+        elif len(sure) < self.minimum:
+            counted = f"{len(sure)} found, at least {self.minimum} expected"
+            if most >= self.minimum or case.hidden:
+                yield Finding(Verdict.UNKNOWN, f"{counted}; {self._doubt(case)}")
+            else:
+                yield Finding(Verdict.FAIL, f"{counted}: nothing listens there" if not sure else counted)
+        elif self.maximum is not None and (most > self.maximum or case.hidden):
+            yield Finding(Verdict.UNKNOWN, f"{len(sure)} found; {self._doubt(case)}")
+
+    def _surplus(self, group: Group, count: int) -> Finding:
+        wanted = (
+            f"at most {self.maximum} expected, {count} found" if self.maximum else "nothing may listen here"
+        )
+        return Finding(Verdict.FAIL, wanted, group[0], holders(group))
+
+    @staticmethod
+    def _doubt(case: Case) -> str:
+        if case.hidden:
+            return f"others may be hidden ({sentence(case.hidden)})"
+        return f"of {len(case.doubtful)} more the snapshot does not say whether the rule selects them"
+
+
+def compile_expect(spec: object, path: Path, bindings: Bindings) -> Expect:
+    """The check for a rule's `expect`."""
+    if isinstance(spec, Mapping):
+        return Expect(spec.get("min", 0), spec.get("max"))
+    return Expect(1, None) if spec == "some" else Expect(0, 0)

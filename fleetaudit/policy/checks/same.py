@@ -1,0 +1,62 @@
+"""`same`: the owners of each selected endpoint must agree in the fields named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fleetaudit.model import UNKNOWN, Finding, Missing, Owner, Process, Verdict
+from fleetaudit.policy.checks.base import Case, Group, endpoints, holders, judge_groups, names_of
+from fleetaudit.policy.fields import OWNER_FIELDS
+from fleetaudit.policy.values import Bindings, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Compiled `same`: judged over the union of an endpoint's sockets, so a joiner by SO_REUSEPORT shows."""
+
+    fields: tuple[str, ...]
+    judges_absence: ClassVar[bool] = False
+    needs_all: ClassVar[bool] = True
+
+    def judge(self, case: Case) -> Iterator[Finding]:
+        """One finding per endpoint whose owners differ, or may differ."""
+        return judge_groups(case, lambda group: self._endpoint(case, group), endpoints)
+
+    def _endpoint(self, case: Case, group: Group) -> Finding | None:
+        owners = holders(group)
+        values = {name: _values(name, owners) for name in self.fields}
+        for name, found in values.items():
+            known = {value for value in found if value is not UNKNOWN}
+            if len(known) > 1:
+                reason = f"its owners differ in {name}: {names_of(owners)}"
+                return Finding(Verdict.FAIL, reason, group[0], owners)
+        doubt = next(filter(None, map(case.view.doubt, group)), "")
+        if not doubt and any(UNKNOWN in found for found in values.values()):
+            doubt = f"the snapshot lacks what would decide about {names_of(owners)}"
+        return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None
+
+
+def _values(name: str, owners: Sequence[Owner]) -> tuple[object, ...]:
+    if name == "exe":
+        return _executables([owner.process for owner in owners])
+    return tuple(next(iter(OWNER_FIELDS[name].read(owner))) for owner in owners)
+
+
+def _executables(processes: Sequence[Process]) -> tuple[object, ...]:
+    """File identities where all have one; else paths, of which one that is not verified proves nothing."""
+    if processes and all(isinstance(process.exe_file, str) for process in processes):
+        return tuple(process.exe_file for process in processes)
+    return tuple(_claimed(process) for process in processes)
+
+
+def _claimed(process: Process) -> object:
+    if isinstance(process.exe, Missing) or process.exe_verified is False:
+        return UNKNOWN
+    return (process.exe, process.exe_deleted is True)
+
+
+def compile_same(spec: object, path: Path, bindings: Bindings) -> Same:
+    """The check for a rule's `same` list."""
+    return Same(tuple(str(name) for name in spec) if isinstance(spec, list | tuple) else ())

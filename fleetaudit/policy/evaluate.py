@@ -1,0 +1,166 @@
+"""Judge one host by every policy that selects it. Pure and total: a rule that crashes is an `error`.
+
+The order of hosts, sockets, owners and rules never changes a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from fleetaudit.model import Finding, HostAudit, Listener, Missing, Outcome, Owner, Result, Snapshot, Verdict
+from fleetaudit.policy.checks.base import Case, endpoints
+from fleetaudit.policy.matchers import compile_selector
+from fleetaudit.policy.model import CompiledRule, Policy, Rule
+from fleetaudit.policy.truth import Truth, any_of
+from fleetaudit.policy.values import Bindings, MissingVariable, ValueMistake
+from fleetaudit.policy.view import HostView, sentence, view_of
+
+# A rule's verdict is its gravest finding's (design 5.1.8).
+_GRAVEST_FIRST = (Verdict.FAIL, Verdict.ERROR, Verdict.UNKNOWN, Verdict.WAIVED)
+_LISTENS = compile_selector({}, (), Bindings())  # network listeners in the host's own namespace
+
+
+def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
+    """The audit of one derived outcome, results in the order policy name, rule as written."""
+    groups = outcome.context.groups
+    mine = sorted((p for p in policies if p.hosts.matches(outcome.host, groups)), key=lambda p: p.name)
+    if outcome.snapshot is None:
+        reason = f"the host was not audited: {outcome.status.value}"
+        finding = Finding(Verdict.UNKNOWN, f"{reason}: {outcome.detail}" if outcome.detail else reason)
+        results = [_result(outcome, policy, rule, (finding,)) for policy in mine for rule in policy.rules]
+        return HostAudit(outcome, tuple(results), judged=bool(mine))
+    view = _with_approvals(view_of(outcome.snapshot), outcome, mine)
+    results = [_judge(outcome, policy, rule, view) for policy in mine for rule in policy.rules]
+    return HostAudit(outcome, tuple(results), *_count_endpoints(view, outcome.snapshot), judged=bool(mine))
+
+
+def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView) -> Result:
+    if rule.hosts is not None and not rule.hosts.matches(outcome.host, outcome.context.groups):
+        finding = Finding(Verdict.NOT_APPLICABLE, f"the rule is for hosts {rule.hosts}")
+        return _result(outcome, policy, rule, (finding,))
+    try:
+        compiled = rule.for_host(outcome.context)
+        case = _case(compiled, view)
+        findings = tuple(_findings(compiled, case))
+    except (MissingVariable, ValueMistake) as error:
+        finding = Finding(Verdict.ERROR, f"host {outcome.host}, rule {rule.id}: {error}")
+        return _result(outcome, policy, rule, (finding,))
+    except Exception as error:  # the border of one rule: its crash is its verdict, never a pass
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"the rule crashed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        return _result(outcome, policy, rule, (Finding(Verdict.ERROR, text),))
+    return _result(outcome, policy, rule, findings, len(case.listeners))
+
+
+def _case(compiled: CompiledRule, view: HostView) -> Case:
+    selected = [(listener, compiled.selector.match(listener, view)) for listener in view.listeners]
+    return Case(
+        view=view,
+        listeners=tuple(listener for listener, found in selected if found),
+        doubtful=tuple(listener for listener, found in selected if found is None),
+        hidden=tuple(gap for gap, ghost in view.ghosts if compiled.selector.match(ghost, view) is not False),
+    )
+
+
+def _findings(compiled: CompiledRule, case: Case) -> Iterator[Finding]:
+    for check in compiled.checks:
+        yield from check.judge(case)
+    absent = [check for check in compiled.checks if not check.judges_absence]
+    if case.hidden and absent and (not case.listeners or any(check.needs_all for check in absent)):
+        yield Finding(Verdict.UNKNOWN, f"a listener of this rule may be hidden ({sentence(case.hidden)})")
+    elif not case.listeners and case.doubtful and absent:
+        yield Finding(
+            Verdict.UNKNOWN, "the snapshot does not say whether any listener is one that the rule selects"
+        )
+    elif not case.listeners and len(absent) == len(compiled.checks):
+        yield Finding(Verdict.NOT_APPLICABLE, "no listener on this host is one that the rule selects")
+
+
+def _result(
+    outcome: Outcome, policy: Policy, rule: Rule, findings: tuple[Finding, ...], checked: int = 0
+) -> Result:
+    verdicts = {finding.verdict for finding in findings}
+    default = Verdict.NOT_APPLICABLE if Verdict.NOT_APPLICABLE in verdicts else Verdict.PASS
+    verdict = next((grave for grave in _GRAVEST_FIRST if grave in verdicts), default)
+    return Result(
+        host=outcome.host,
+        policy=policy.name,
+        rule=rule.id,
+        title=rule.title,
+        severity=rule.severity,
+        verdict=verdict,
+        controls=rule.controls or {},
+        remediation=rule.remediation,
+        checked=checked,
+        findings=tuple(
+            replace(finding, fingerprint=_fingerprint(outcome.host, policy, rule, finding))
+            for finding in findings
+        ),
+        policy_sha256=policy.sha256,
+    )
+
+
+# ---------------------------------------------------------------- default deny, computed
+
+
+def _with_approvals(view: HostView, outcome: Outcome, policies: Sequence[Policy]) -> HostView:
+    """The view that knows, for each listener, whether any allow list or required listener names it."""
+    rules = [rule for policy in policies for rule in policy.rules if _concerns(rule, outcome)]
+    approving: list[CompiledRule | None] = []
+    for rule in rules:
+        try:
+            approving.append(rule.for_host(outcome.context))
+        except (MissingVariable, ValueMistake):
+            approving.append(None)  # the rule itself is an error; what it would have approved is unknown
+    approvals = {
+        id(listener): any_of(_approves(compiled, listener, view) for compiled in approving)
+        for listener in view.listeners
+    }
+    return replace(view, approvals=approvals)
+
+
+def _concerns(rule: Rule, outcome: Outcome) -> bool:
+    return rule.hosts is None or rule.hosts.matches(outcome.host, outcome.context.groups)
+
+
+def _approves(compiled: CompiledRule | None, listener: Listener, view: HostView) -> Truth:
+    if compiled is None:
+        return None
+    return compiled.selector.match(listener, view) if compiled.approves else False
+
+
+def _count_endpoints(view: HostView, snapshot: Snapshot) -> tuple[int, int]:
+    """(network endpoints in the host's own namespace, those that nothing approves)."""
+    seen = [listener for listener in snapshot.listeners if _LISTENS.match(listener, view)]
+    unapproved = [listener for listener in seen if view.approved(listener) is not True]
+    return len(endpoints(seen)), len(endpoints(unapproved))
+
+
+# ---------------------------------------------------------------- identity of a finding
+
+
+def _fingerprint(host: str, policy: Policy, rule: Rule, finding: Finding) -> str:
+    """Stable over restarts and reboots: host, policy, rule, endpoint and who holds it; no pid, inode, boot."""
+    listener = finding.listener
+    parts = [host, policy.name, rule.id, *(_endpoint_words(listener) if listener else ())]
+    parts += sorted({"|".join(_identity(owner)) for owner in finding.owners})
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
+
+
+def _endpoint_words(listener: Listener) -> tuple[str, ...]:
+    netns = listener.netns
+    where = "host" if netns.host is True else _word(netns.name)
+    values = (listener.family, listener.device, listener.address, listener.port, listener.path)
+    return (where, listener.protocol, *map(_word, values))
+
+
+def _identity(owner: Owner) -> tuple[str, ...]:
+    process = owner.process
+    return (_word(process.exe), _word(process.user), _word(process.unit))
+
+
+def _word(value: object) -> str:
+    return "?" if isinstance(value, Missing) else "" if value is None else str(value)

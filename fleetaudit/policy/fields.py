@@ -1,0 +1,117 @@
+"""The fields a policy can name: what kind of value each has, and where a subject keeps it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
+
+from fleetaudit.model import UNKNOWN, Inherited, Listener, Missing, Owner, Process
+from fleetaudit.policy.values import Candidates, Kind
+
+Subject = TypeVar("Subject")
+
+PROTOCOLS: Final = ("tcp", "udp", "udplite", "sctp", "dccp", "raw", "unix", "packet", "vsock")
+NETWORK_PROTOCOLS: Final = frozenset({"tcp", "udp", "udplite", "sctp", "dccp"})
+FAMILIES: Final = ("inet", "inet6", "unix", "packet", "vsock")
+STATES: Final = ("LISTEN", "UNCONN")
+SCOPES: Final = ("loopback", "link_local", "multicast", "private", "any", "public", "unix")
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Generic[Subject]):
+    """One field: its kind, how to read its candidates from a subject, and its fixed words if it has any."""
+
+    kind: Kind
+    read: Callable[[Subject], Candidates]
+    choices: tuple[str, ...] = ()
+
+
+def _user(owner: Owner) -> Candidates:
+    process = owner.process
+    return (process.user, process.euid if isinstance(process.euid, Missing) else str(process.euid))
+
+
+def _group(owner: Owner) -> Candidates:
+    process = owner.process
+    return (process.group, process.gid if isinstance(process.gid, Missing) else str(process.gid))
+
+
+def _argv(owner: Owner) -> Candidates:
+    argv = owner.process.argv
+    return (" ".join(argv) if isinstance(argv, tuple) else argv,)
+
+
+def _inherited(owner: Owner) -> Candidates:
+    inherited = owner.inherited
+    return (inherited if isinstance(inherited, Missing) else inherited.value,)
+
+
+def _process(read: Callable[[Process], object]) -> Callable[[Owner], Candidates]:
+    return lambda owner: (read(owner.process),)
+
+
+OWNER_FIELDS: Final[Mapping[str, Field[Owner]]] = MappingProxyType(
+    {
+        "exe": Field(Kind.TEXT, _process(lambda process: process.exe)),
+        "exe_deleted": Field(Kind.FLAG, _process(lambda process: process.exe_deleted)),
+        "exe_in_container": Field(Kind.TEXT, _process(lambda process: process.exe_in_container)),
+        "comm": Field(Kind.TEXT, _process(lambda process: process.comm)),
+        "argv": Field(Kind.TEXT, _argv),
+        "pid": Field(Kind.NUMBER, _process(lambda process: process.pid)),
+        "user": Field(Kind.TEXT, _user),
+        "uid": Field(Kind.NUMBER, _process(lambda process: process.uid)),
+        "group": Field(Kind.TEXT, _group),
+        "unit": Field(Kind.TEXT, _process(lambda process: process.unit)),
+        "user_unit": Field(Kind.TEXT, _process(lambda process: process.user_unit)),
+        "container": Field(Kind.TEXT, _process(lambda process: process.container)),
+        "cgroup": Field(Kind.TEXT, _process(lambda process: process.cgroup)),
+        "shell": Field(Kind.FLAG, _process(lambda process: process.shell)),
+        "self": Field(Kind.FLAG, _process(lambda process: process.self_audit)),
+        "inherited": Field(Kind.TEXT, _inherited, tuple(kind.value for kind in Inherited)),
+    }
+)
+
+
+def dual_stack(listener: Listener) -> bool | None:
+    """Whether an IPv6 wildcard listener takes IPv4 too; None when the snapshot does not say."""
+    if listener.address != "::" or listener.family != "inet6":
+        return False
+    return not listener.v6only if isinstance(listener.v6only, bool) else None
+
+
+def _family(listener: Listener) -> Candidates:
+    also = {True: ("inet",), False: (), None: (UNKNOWN,)}[dual_stack(listener)]
+    return (listener.family, *also)
+
+
+def _address(listener: Listener) -> Candidates:
+    address = listener.address
+    if not isinstance(address, str):
+        return (address,)
+    also = {True: ("0.0.0.0",), False: (), None: (UNKNOWN,)}[dual_stack(listener)]  # noqa: S104 (a match)
+    try:
+        ip = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return (address,)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (address, *also, *((str(mapped),) if mapped else ()))
+
+
+LISTENER_FIELDS: Final[Mapping[str, Field[Listener]]] = MappingProxyType(
+    {
+        "protocol": Field(Kind.TEXT, lambda item: (item.protocol or UNKNOWN,), PROTOCOLS),
+        "family": Field(Kind.TEXT, _family, FAMILIES),
+        "address": Field(Kind.ADDRESS, _address),
+        "port": Field(Kind.PORT, lambda item: (item.port,)),
+        "path": Field(Kind.TEXT, lambda item: (item.path,)),
+        "scope": Field(Kind.TEXT, lambda item: (item.scope,), SCOPES),
+        "state": Field(Kind.TEXT, lambda item: (item.state,), STATES),
+        "device": Field(Kind.TEXT, lambda item: (item.device,)),
+        "ephemeral": Field(Kind.FLAG, lambda item: (item.ephemeral,)),
+    }
+)
+# Read from a listener's owners: some owner has it.
+VIA_OWNERS: Final = ("unit", "container")

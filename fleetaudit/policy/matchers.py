@@ -1,0 +1,206 @@
+"""Owner matchers and listener selectors, compiled once and asked three-valued questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from fleetaudit.model import UNKNOWN, Listener, Missing, NetworkNamespace, Owner, Process
+from fleetaudit.policy.fields import LISTENER_FIELDS, NETWORK_PROTOCOLS, OWNER_FIELDS, VIA_OWNERS
+from fleetaudit.policy.truth import Truth, all_of, any_of, negate
+from fleetaudit.policy.values import Bindings, Candidates, Is, Kind, Path, Test, compile_value
+
+NetnsTest: TypeAlias = Callable[[NetworkNamespace], Truth]
+ANNOTATIONS = frozenset({"reason", "owner_team", "reviewed"})
+
+
+class Trust(Enum):
+    """What an executable path that the agent could not verify is worth: it is only a claim.
+
+    In an allow entry nothing, in a deny entry enough to match, in a selector it decides nothing.
+    """
+
+    ALLOW = "allow"
+    DENY = "deny"
+    SELECT = "select"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerMatcher:
+    """Every field named must match. `kernel` entries match kernel-owned sockets only."""
+
+    tests: tuple[tuple[str, Test], ...]
+    relatives: tuple[tuple[str, OwnerMatcher], ...]
+    kernel: bool
+    text: str
+
+    def match(self, owner: Owner, trust: Trust) -> Truth:
+        """Whether this owner matches, trusting its executable path as far as `trust` says."""
+        if self.kernel:
+            return False
+        return all_of((*self._fields(owner, trust), *self._kin(owner, trust)))
+
+    def _fields(self, owner: Owner, trust: Trust) -> tuple[Truth, ...]:
+        return tuple(
+            self._executable(test, owner.process, trust)
+            if name == "exe"
+            else test.match(OWNER_FIELDS[name].read(owner))
+            for name, test in self.tests
+        )
+
+    def _executable(self, test: Test, process: Process, trust: Trust) -> Truth:
+        found = test.match((process.exe,))
+        unverified = process.exe_verified is False
+        if trust is Trust.DENY:
+            return True if unverified and test.negated else found
+        if trust is Trust.SELECT:
+            return None if unverified else found
+        if unverified:
+            return False
+        if found is not False and all(name != "exe_deleted" for name, _ in self.tests):
+            return all_of((found, Is(lambda deleted: deleted is False, "").match((process.exe_deleted,))))
+        return found
+
+    def _kin(self, owner: Owner, trust: Trust) -> tuple[Truth, ...]:
+        return tuple(_related(name, matcher, owner, trust) for name, matcher in self.relatives)
+
+
+def _related(name: str, matcher: OwnerMatcher, owner: Owner, trust: Trust) -> Truth:
+    """`parent`: the nearest ancestor matches; `ancestor`: some does; `no_ancestor`: none does."""
+    chain = [
+        Owner(process, ancestors=owner.ancestors[place + 1 :], ancestry_cut=owner.ancestry_cut)
+        for place, process in enumerate(owner.ancestors)
+    ]
+    if name == "parent":
+        if chain:
+            return matcher.match(chain[0], trust)
+        return None if owner.ancestry_cut else False
+    found = any_of(matcher.match(ancestor, trust) for ancestor in chain)
+    if found is False and owner.ancestry_cut:
+        found = None
+    return negate(found) if name == "no_ancestor" else found
+
+
+def compile_owner(spec: Mapping[str, object], path: Path, bindings: Bindings) -> OwnerMatcher:
+    """The matcher for one entry. Raises ValueMistake or MissingVariable."""
+    tests: list[tuple[str, Test]] = []
+    relatives: list[tuple[str, OwnerMatcher]] = []
+    for name, value in spec.items():
+        if name in ANNOTATIONS or name == "kernel":
+            continue
+        if isinstance(value, Mapping) and name in ("ancestor", "no_ancestor", "parent"):
+            relatives.append((name, compile_owner(value, (*path, name), bindings)))
+            continue
+        known = OWNER_FIELDS[name]
+        tests.append((name, compile_value(value, known.kind, (*path, name), bindings, known.choices)))
+    words = [f"{name} {test.text}" for name, test in tests]
+    words += [f"{name} ({matcher.text})" for name, matcher in relatives]
+    kernel = spec.get("kernel") is True
+    return OwnerMatcher(tuple(tests), tuple(relatives), kernel, "the kernel" if kernel else ", ".join(words))
+
+
+class Surroundings(Protocol):
+    """What a selector must know of the host besides the listener itself."""
+
+    def owners_known(self, listener: Listener) -> bool:
+        """Whether every owner of the listener was seen."""
+
+    def approved(self, listener: Listener) -> Truth:
+        """Whether some rule with an allow list or a required listener selects it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which listeners a rule is about. Without a `listeners` key: every listener there is."""
+
+    tests: tuple[tuple[str, Test], ...] = ()
+    netns: NetnsTest = field(default=lambda _netns: True)
+    owner: OwnerMatcher | None = None
+    approved: bool | None = None
+
+    def match(self, listener: Listener, around: Surroundings) -> Truth:
+        """Whether the selector selects the listener; None when the snapshot does not say."""
+        found = all_of(
+            (
+                self.netns(listener.netns),
+                *(_listener_field(name, test, listener, around) for name, test in self.tests),
+            )
+        )
+        if found is False:
+            return False
+        return all_of((found, self._by_owner(listener, around), self._by_approval(listener, around)))
+
+    def _by_owner(self, listener: Listener, around: Surroundings) -> Truth:
+        if self.owner is None:
+            return True
+        found = any_of(self.owner.match(owner, Trust.SELECT) for owner in listener.owners)
+        return None if found is False and not around.owners_known(listener) else found
+
+    def _by_approval(self, listener: Listener, around: Surroundings) -> Truth:
+        if self.approved is None:
+            return True
+        approved = around.approved(listener)
+        return approved if self.approved else negate(approved)
+
+
+def _listener_field(name: str, test: Test, listener: Listener, around: Surroundings) -> Truth:
+    if name in VIA_OWNERS:
+        return test.match(_of_owners(name, listener, around))
+    values = tuple(LISTENER_FIELDS[name].read(listener))
+    if name in ("address", "port") and values == (None,):
+        return False  # a family that has none is not selected, not even by {not: …}
+    return test.match(values)
+
+
+def _of_owners(name: str, listener: Listener, around: Surroundings) -> Candidates:
+    values = tuple(value for owner in listener.owners for value in OWNER_FIELDS[name].read(owner))
+    if not around.owners_known(listener):
+        return (*values, UNKNOWN)
+    return values or (None,)
+
+
+def compile_selector(spec: Mapping[str, object] | None, path: Path, bindings: Bindings) -> Selector:
+    """The selector for a rule's `listeners`. Raises ValueMistake or MissingVariable."""
+    if spec is None:
+        return Selector()
+    tests: list[tuple[str, Test]] = []
+    if "protocol" not in spec and "path" not in spec:
+        text = "a network protocol"
+        tests.append(("protocol", Is(lambda value: value in NETWORK_PROTOCOLS, text)))
+    for name, value in spec.items():
+        known = LISTENER_FIELDS.get(name)
+        if known is not None:
+            tests.append((name, compile_value(value, known.kind, (*path, name), bindings, known.choices)))
+        elif name in VIA_OWNERS:
+            tests.append((name, compile_value(value, Kind.TEXT, (*path, name), bindings)))
+    owner, approved = spec.get("owner"), spec.get("approved")
+    return Selector(
+        tests=tuple(tests),
+        netns=_compile_netns(spec.get("netns", "host"), (*path, "netns"), bindings),
+        owner=compile_owner(owner, (*path, "owner"), bindings) if isinstance(owner, Mapping) else None,
+        approved=approved if isinstance(approved, bool) else None,
+    )
+
+
+def _compile_netns(value: object, path: Path, bindings: Bindings) -> NetnsTest:
+    """`host`, `container` and `any` are words, never names: a namespace called "host" is not the host's."""
+    if isinstance(value, Mapping):
+        inner = _compile_netns(value.get("not"), (*path, "not"), bindings)
+        return lambda netns: negate(inner(netns))
+    if isinstance(value, list | tuple):
+        options = [_compile_netns(item, (*path, place), bindings) for place, item in enumerate(value)]
+        return lambda netns: any_of(option(netns) for option in options)
+    if value == "any":
+        return lambda _netns: True
+    if value == "host":
+        return _is_host
+    if value == "container":
+        return lambda netns: negate(_is_host(netns))
+    test = compile_value(value, Kind.TEXT, path, bindings)
+    return lambda netns: test.match((str(netns.id) if netns.id != "" else UNKNOWN, netns.name))
+
+
+def _is_host(netns: NetworkNamespace) -> Truth:
+    return None if isinstance(netns.host, Missing) else netns.host

@@ -1,0 +1,87 @@
+"""One host as the rules see it: its listeners, and what may be hidden from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from fleetaudit.model import UNKNOWN, Gap, Listener, Missing, NetworkNamespace, Snapshot
+from fleetaudit.policy.truth import Truth
+
+# What each gap code may hide. Owners: holders of listeners that were seen. Listeners: whole listeners,
+# "elsewhere" (in a namespace other than the host's) or "anywhere". A code that is not here may hide both.
+_HIDES: Final[Mapping[str, tuple[bool, str]]] = {
+    "not_root": (True, "elsewhere"),
+    "no_sys_ptrace": (True, "elsewhere"),
+    "denied_process": (True, "elsewhere"),
+    "denied_fd": (True, "elsewhere"),
+    "hidepid": (True, "elsewhere"),
+    "pid_namespace": (True, "elsewhere"),
+    "hidden_holders": (True, ""),
+    "netns_not_entered": (False, "elsewhere"),
+    "protocol_not_dumped": (False, "anywhere"),
+    "dump_interrupted": (False, "anywhere"),
+}
+_HIDES_ALL = (True, "anywhere")
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A snapshot with its gaps sorted by what they may hide.
+
+    A *ghost* is a listener that a gap may hide: what is known of it is set, everything else is UNKNOWN. A
+    selector that does not rule the ghost out is touched by the gap.
+    """
+
+    listeners: tuple[Listener, ...]
+    owner_gaps: tuple[Gap, ...] = ()
+    ghosts: tuple[tuple[Gap, Listener], ...] = ()
+    approvals: Mapping[int, Truth] = field(default_factory=dict)  # by id() of the listener
+
+    def doubt(self, listener: Listener) -> str:
+        """Why not every holder of the listener may have been seen; empty when all were."""
+        if listener.owner_state == "kernel" and not listener.owners:
+            return ""
+        if self.owner_gaps:
+            return f"holders may be hidden ({sentence(self.owner_gaps)})"
+        if listener.owner_state in ("unknown", "vanished"):
+            return "its owners are not known"
+        if not listener.owners and not listener.held_by:
+            return "no owner was seen, and nothing proves that there is none"
+        return ""
+
+    def owners_known(self, listener: Listener) -> bool:
+        """Whether every owner of the listener was seen."""
+        return not self.doubt(listener)
+
+    def approved(self, listener: Listener) -> Truth:
+        """Whether some rule with an allow list or a required listener selects it."""
+        return self.approvals.get(id(listener))
+
+
+def view_of(snapshot: Snapshot) -> HostView:
+    """The view of a derived snapshot, without approvals yet."""
+    names = {item.id: item for item in snapshot.namespaces}
+    gaps = snapshot.coverage.gaps
+    return HostView(
+        listeners=snapshot.listeners,
+        owner_gaps=tuple(gap for gap in gaps if _HIDES.get(gap.code, _HIDES_ALL)[0]),
+        ghosts=tuple(
+            (gap, _ghost(gap, where, names)) for gap in gaps if (where := _HIDES.get(gap.code, _HIDES_ALL)[1])
+        ),
+    )
+
+
+def sentence(gaps: Iterable[Gap]) -> str:
+    """The gaps in words, each code once."""
+    return "; ".join(sorted({f"{gap.code}: {gap.detail}" if gap.detail else gap.code for gap in gaps}))
+
+
+def _ghost(gap: Gap, where: str, names: Mapping[int | str, NetworkNamespace]) -> Listener:
+    if not isinstance(gap.netns, Missing):
+        netns = names.get(gap.netns) or NetworkNamespace(gap.netns)
+    else:
+        netns = NetworkNamespace("", host=False if where == "elsewhere" else UNKNOWN)
+    protocol = "" if isinstance(gap.protocol, Missing) else gap.protocol
+    return Listener(protocol=protocol, inode=0, netns=netns)
