@@ -1,0 +1,31 @@
+"""How to reach hosts over SSH, and when to trust their keys. Imports no SSH library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class HostKeyChecking(str, Enum):
+    """What to do with a host key that no known_hosts file holds."""
+
+    STRICT = "strict"
+    ACCEPT_NEW = "accept-new"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class SshOptions:
+    """Fixed for one run; paths may begin with `~`.
+
+    `known_hosts` are read in this order, and `accept-new` writes to the first. `keys` are the private
+    keys to try on hosts that name none; those that do not exist are passed over. `connect_timeout`, in
+    seconds, bounds reaching one address; everything after that is bounded by the deadline of the run.
+    """
+
+    known_hosts: tuple[str, ...] = ()
+    host_key_checking: HostKeyChecking = HostKeyChecking.STRICT
+    keys: tuple[str, ...] = ()
+    use_agent: bool = True
+    send_passwords_unverified: bool = False
+    connect_timeout: float = 10.0

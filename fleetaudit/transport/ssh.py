@@ -1,0 +1,269 @@
+"""SSH by paramiko: one connection per run, no agent or X11 forwarding, no ~/.ssh/config.
+
+Everything paramiko or the socket raises is mapped to the error tree in `_mapped`, nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import paramiko
+from paramiko.packet import Packetizer
+from paramiko.ssh_exception import IncompatiblePeer
+
+from fleetaudit.conversation import Conversation, Reply, Stream
+from fleetaudit.errors import AuthError, ConnectError, HostError, HostKeyError
+from fleetaudit.model import Host
+from fleetaudit.text import visible
+from fleetaudit.transport.dialogue import Dialogue
+from fleetaudit.transport.identity import KeyRing, Offer
+from fleetaudit.transport.known_hosts import HostKey, KnownHosts
+from fleetaudit.transport.link import Link, connect
+from fleetaudit.transport.options import HostKeyChecking, SshOptions
+from fleetaudit.transport.watchdog import Lease, Watchdog
+
+T = TypeVar("T")
+
+_CHUNK = 32 * 1024
+_JOIN_SECONDS = 5.0
+# While the host's receive window is closed there is nothing to wait on; looked at this often.
+_WINDOW_SECONDS = 0.02
+# paramiko's own limits would end a phase with a misleading error; the watchdog is the one that counts.
+_NEVER = 24 * 3600.0
+_SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+
+_logger = logging.getLogger("paramiko")
+_logger.addHandler(logging.NullHandler())  # else its tracebacks reach stderr by logging's last resort
+if _logger.level == logging.NOTSET:
+    _logger.setLevel(logging.CRITICAL)
+
+
+class SshTransport:
+    """Reaches hosts by SSH. Raises ConfigError when a known_hosts file cannot be read."""
+
+    def __init__(self, options: SshOptions) -> None:
+        self._options = options
+        self._known_hosts = KnownHosts(options.known_hosts)
+        self._keys = KeyRing(options.keys, os.environ.get("SSH_AUTH_SOCK") if options.use_agent else None)
+        self._watchdog = Watchdog()
+
+    def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
+        """See `Transport.run`."""
+        with self._watchdog.lease(deadline) as lease:
+            offers, problems = self._keys.offers(host.private_key, lease)
+            if not offers and host.password is None:
+                raise AuthError("; ".join(["no key and no password to log in with", *problems]))
+            with self._session(host, lease) as (session, link):
+                verified = self._verify(host, session)
+                login = _Login(host, session, verified or self._options.send_passwords_unverified)
+                login.run(offers, problems)
+                link.trust()
+                return _converse(session, command, Dialogue(conversation))
+
+    def cancel(self) -> None:
+        """See `Transport.cancel`."""
+        self._watchdog.cancel()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._watchdog.close()
+
+    @contextlib.contextmanager
+    def _session(self, host: Host, lease: Lease) -> Iterator[tuple[paramiko.Transport, Link]]:
+        """A session with keys exchanged, nothing verified. Whatever happens, its thread and socket end."""
+        link = connect(host.address, host.port, self._options.connect_timeout, lease)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(link.close)
+            session = paramiko.Transport(link, packetizer_class=_Packets)
+            cleanup.callback(_end, session)
+            session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
+            with _mapped(lease, link):
+                algorithms = session.get_security_options()
+                known = self._known_hosts.kinds(host.address, host.port)
+                algorithms.key_types = _preferred(known, algorithms.key_types)
+                session.start_client()
+                yield session, link
+                lease.check()
+                link.check()
+
+    def _verify(self, host: Host, session: paramiko.Transport) -> bool:
+        """Whether the host proved who it is; raises HostKeyError rather than go on in doubt."""
+        shown = session.get_remote_server_key()
+        key = HostKey(shown.get_name(), shown.asbytes())
+        checking = self._options.host_key_checking
+        verified = self._known_hosts.verify(host.address, host.port, key, checking)
+        unsafe = not verified and not self._options.send_passwords_unverified
+        if unsafe and host.become is not None and host.become.password is not None:
+            state = "is not checked" if checking is HostKeyChecking.OFF else "was not on record before"
+            raise HostKeyError(
+                f"host key {key.kind} {key.fingerprint} {state}, so the become password is not sent: "
+                "compare the key and run again, or --send-passwords-unverified"
+            )
+        return verified
+
+
+def open_transport(options: SshOptions) -> SshTransport:
+    """The factory that the transport table names."""
+    return SshTransport(options)
+
+
+class _Packets(Packetizer):
+    """Without paramiko's handshake timer: a thread per host, for one phase only."""
+
+    def start_handshake(self, timeout: float) -> None:
+        """The watchdog covers this phase."""
+
+
+class _Bell(threading.Event):
+    """Rung by either output. Only the reader may silence it: a buffer that ran dry must not."""
+
+    def clear(self) -> None:
+        """What paramiko's buffers call when they are empty; silencing here could lose the other's ring."""
+
+    def answer(self) -> None:
+        """Silence it before looking at both outputs."""
+        super().clear()
+
+
+class _Login:
+    """Tries keys, then the password, and keeps account for the message."""
+
+    def __init__(self, host: Host, session: paramiko.Transport, may_send_password: bool) -> None:
+        self._host = host
+        self._session = session
+        self._user = host.user or pwd.getpwuid(os.getuid()).pw_name
+        self._may_send_password = may_send_password
+        self._refused: list[str] = []
+
+    def run(self, offers: list[Offer], problems: list[str]) -> None:
+        """Log in, or raise AuthError saying what was tried and what could not be."""
+        for offer in offers:
+            wanted = self._try(offer.label, self._session.auth_publickey, offer.key)
+            if wanted is None:
+                continue
+            if not wanted:
+                return
+            break  # the host takes no keys, or took this one and wants something else as well
+        password = self._host.password
+        if password is not None and not self._may_send_password:
+            problems = [*problems, "the password was not sent because the host key is unverified"]
+        elif password and self._try("password", self._session.auth_password, password.reveal()) == []:
+            return
+        refused = ", ".join(self._refused) or "nothing"
+        raise AuthError("; ".join([f"user {self._user} was refused, tried: {refused}", *problems]))
+
+    def _try(self, label: str, method: Callable[[str, T], list[str]], proof: T) -> list[str] | None:
+        """Methods the host wants besides this one, none when logged in; None when it was refused."""
+        try:
+            wanted = method(self._user, proof)
+        except paramiko.BadAuthenticationType as error:
+            wanted = list(error.allowed_types) or ["nothing"]
+            self._refused.append(f"{label} (the host allows {visible(', '.join(wanted))})")
+        except paramiko.AuthenticationException as error:
+            self._refused.append(label)
+            if not self._session.is_active():
+                tried = ", ".join(self._refused)
+                raise AuthError(f"the host ended the connection at user {self._user}, {tried}") from error
+            return None
+        else:
+            if wanted:
+                self._refused.append(f"{label} (accepted, but {visible(', '.join(wanted))} is wanted too)")
+        return wanted
+
+
+def _preferred(known: tuple[str, ...], offered: Sequence[str]) -> tuple[str, ...]:
+    """Host key algorithms with those of the keys on record first, as OpenSSH orders them.
+
+    Otherwise a host whose ECDSA key is on record would show its Ed25519 key, and be refused.
+    """
+    first = {name for kind in known for name in _SIGNATURES.get(kind, (kind,))}
+    return tuple(sorted(offered, key=lambda name: name not in first))
+
+
+def _converse(session: paramiko.Transport, command: str, dialogue: Dialogue) -> Reply:
+    channel = session.open_session()
+    bell = _Bell()
+    channel.in_buffer.set_event(bell)
+    channel.in_stderr_buffer.set_event(bell)
+    channel.exec_command(command)
+    dialogue.start()
+    ended = False
+    while not ended:
+        bell.answer()
+        # Looked at before reading: whatever came before the end is in the buffers by then.
+        ended = bool(channel.eof_received) or channel.closed
+        _listen(channel, dialogue)
+        _speak(channel, dialogue)
+        if not ended:
+            bell.wait(_WINDOW_SECONDS if dialogue.outgoing else None)
+    return dialogue.reply(channel.recv_exit_status())
+
+
+def _listen(channel: paramiko.Channel, dialogue: Dialogue) -> None:
+    """Take both outputs by turns: draining one first lets the other fill up and stop the command."""
+    while channel.recv_ready() or channel.recv_stderr_ready():
+        if channel.recv_ready():
+            dialogue.hear(Stream.STDOUT, channel.recv(_CHUNK))
+        if channel.recv_stderr_ready():
+            dialogue.hear(Stream.STDERR, channel.recv_stderr(_CHUNK))
+
+
+def _speak(channel: paramiko.Channel, dialogue: Dialogue) -> None:
+    """Send what the host's window takes; stdin is closed once all has been sent."""
+    while dialogue.outgoing and channel.send_ready():
+        if channel.closed:
+            dialogue.hang_up()
+            return
+        sent = channel.send(bytes(dialogue.outgoing[:_CHUNK]))
+        del dialogue.outgoing[:sent]
+    if dialogue.finished and not channel.eof_sent:
+        channel.shutdown_write()
+
+
+def _end(session: paramiko.Transport) -> None:
+    session.close()
+    if session.is_alive():
+        session.join(_JOIN_SECONDS)
+
+
+@contextlib.contextmanager
+def _mapped(lease: Lease, link: Link) -> Iterator[None]:
+    """The one border to paramiko. A lease that ended explains whatever was raised because of it."""
+    try:
+        yield
+    except (HostError, paramiko.SSHException, EOFError, OSError, *_BROKEN_PROTOCOL) as error:
+        lease.check()
+        link.check()
+        if isinstance(error, HostError):
+            raise
+        raise _translated(error) from error
+
+
+# What paramiko's parsers let through when a host sends nonsense.
+_BROKEN_PROTOCOL = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
+
+
+def _translated(error: Exception) -> HostError:
+    text = visible(str(error))
+    match error:
+        case paramiko.AuthenticationException():
+            return AuthError(text)
+        case paramiko.ChannelException():
+            return ConnectError(f"the host opens no session: {visible(error.text)}")
+        case IncompatiblePeer():
+            return ConnectError(f"no SSH algorithm in common with the host: {text}")
+        case paramiko.SSHException():
+            return ConnectError(f"SSH failed: {text}")
+        case EOFError():
+            return ConnectError("the host closed the connection")
+        case OSError():
+            return ConnectError(f"connection lost: {error.strerror or text}")
+        case _:
+            return ConnectError(f"the host broke the SSH protocol: {text or type(error).__name__}")
