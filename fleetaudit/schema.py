@@ -172,7 +172,7 @@ def _type(mistake: _Mistake) -> _Sentence:
     expected = mistake.expected if isinstance(mistake.expected, list) else [mistake.expected]
     wanted = _listed(_KINDS.get(str(kind), str(kind)) for kind in expected)
     if isinstance(mistake.value, str) and "boolean" in expected and mistake.value.lower() in _YAML_1_1_BOOLS:
-        wanted = "true or false (yes, no, on and off are text in YAML 1.2)"
+        wanted = "true or false: yes, no, on and off are text in YAML 1.2"
     elif expected == ["string"] and not isinstance(mistake.value, list | Mapping):
         wanted = "text, in quotes where it looks like something else"
     return f"{_described(mistake.value)} cannot stand here", f"write {wanted}"
