@@ -6,12 +6,10 @@ Host events come from worker threads; an observer locks what it shares.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from fleetaudit.model import HostStatus
 
 
-class Observer(Protocol):
+class Observer:
     """Told of every step of a run. A subclass overrides what it cares for."""
 
     def run_started(self, targets: int) -> None:

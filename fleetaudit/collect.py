@@ -1,0 +1,292 @@
+"""Ask many hosts at once; every one ends as exactly one outcome, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from fleetaudit.conversation import Conversation, Reply
+from fleetaudit.errors import ConnectError, HostError, InventoryError, OutputError
+from fleetaudit.events import Observer, Silent
+from fleetaudit.model import Host, HostContext, HostStatus, Outcome
+from fleetaudit.snapshot import decode
+from fleetaudit.text import visible
+from fleetaudit.transport import Transports
+from fleetaudit.wire import OUTCOME_SCHEMA, WireInventory, WireOutcome, WireOutcomeHost
+
+DETAIL_LENGTH = 500
+# Before trying a lost connection again; doubled each time.
+_PAUSE_SECONDS = 0.5
+# How often a waiting consumer looks whether the workers are alive at all.
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where times come from: seconds that only grow (the clock of deadlines), and seconds since 1970."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """How to ask one host: its command line, the conversation under a nonce, and the document in the reply.
+
+    `read` raises a HostError when the reply is not one whole answer to that nonce.
+    """
+
+    command: Callable[[Host], str]
+    conversation: Callable[[Host, str], Conversation]
+    read: Callable[[str, Reply], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """`forks` hosts at a time; `deadline` seconds for one host, over all its attempts."""
+
+    forks: int = 50
+    deadline: float = 60.0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """One host's outcome, and the same as its line in a snapshot file (no newline)."""
+
+    outcome: Outcome
+    line: bytes
+
+
+class Collection:
+    """One collection over a fleet: a context manager, and an iterator in completion order.
+
+    After `stop` the iterator still yields one outcome for each remaining host, soon: what is under way
+    is cut off, what has not begun is `not_attempted`. So an interrupted run can be written whole: let a
+    signal handler call `stop` and go on iterating. (A KeyboardInterrupt instead may land between two
+    hosts' outcomes and lose one.) Leaving the context stops, and ends every thread. The transports
+    stay the caller's to close.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        transports: Transports,
+        agent: Agent,
+        *,
+        new_nonce: Callable[[], str],
+        options: CollectOptions = CollectOptions(),
+        clock: Clock = Clock(),
+        observer: Observer | None = None,
+    ) -> None:
+        self._hosts = hosts
+        self._transports = transports
+        self._agent = agent
+        self._new_nonce = new_nonce
+        self._options = options
+        self._clock = clock
+        self._observer = observer or Silent()
+        self._stopping = threading.Event()
+        self._taking = threading.Lock()
+        self._upcoming = iter(hosts)
+        self._pending = {host.name: host for host in hosts}
+        if len(self._pending) != len(hosts):
+            raise ValueError("two targets have one name")
+        # Bounded, so that a slow reader slows the hosts down instead of filling memory.
+        self._results: queue.Queue[tuple[Collected, float]] = queue.Queue(max(options.forks, 1))
+        self._workers: list[threading.Thread] = []
+
+    def __enter__(self) -> Collection:
+        """Begin. Raises ConfigError, before any host is asked, for options or variables that cannot work."""
+        for host in self._hosts:
+            _check_context(host)
+        self._transports.prepare(host.transport for host in self._hosts)
+        self._observer.run_started(len(self._hosts))
+        for number in range(min(max(self._options.forks, 1), len(self._hosts))):
+            worker = threading.Thread(target=self._work, name=f"fleetaudit-host-{number}", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError:  # the machine gives no more threads: fewer at a time, unless none
+                if not self._workers:
+                    raise
+                break
+            self._workers.append(worker)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pending:
+            self.stop()
+        try:
+            for _ in self:
+                pass
+            for worker in self._workers:
+                worker.join()
+        finally:
+            self._observer.run_finished()
+
+    def __iter__(self) -> Iterator[Collected]:
+        return self
+
+    def __next__(self) -> Collected:
+        """The next host that is done. Tells the observer, in the caller's thread."""
+        while self._pending:
+            with contextlib.suppress(queue.Empty):
+                collected, seconds = self._results.get(timeout=_LOOK_SECONDS)
+                return self._delivered(collected, seconds)
+            if self._results.empty() and not any(worker.is_alive() for worker in self._workers):
+                host = next(iter(self._pending.values()))
+                return self._delivered(self._failed(host, HostStatus.NOT_ATTEMPTED, "interrupted"), 0.0)
+        raise StopIteration
+
+    def stop(self) -> None:
+        """End early: from any thread, or from a signal handler of the thread that iterates."""
+        self._stopping.set()
+        self._transports.cancel()
+
+    def _delivered(self, collected: Collected, seconds: float) -> Collected:
+        outcome = collected.outcome
+        del self._pending[outcome.host]
+        self._observer.host_finished(outcome.host, outcome.status, outcome.detail, seconds)
+        return collected
+
+    # ------------------------------------------------------------ in the workers
+
+    def _work(self) -> None:
+        while True:
+            with self._taking:
+                host = next(self._upcoming, None)
+            if host is None:
+                return
+            began = self._clock.monotonic()
+            collected = self._visit(host)
+            self._results.put((collected, self._clock.monotonic() - began))
+
+    def _visit(self, host: Host) -> Collected:
+        try:
+            if self._stopping.is_set():
+                return self._failed(host, HostStatus.NOT_ATTEMPTED, "interrupted before it was asked")
+            self._observer.host_started(host.name)
+            return self._with_retries(host)
+        except HostError as error:
+            if self._stopping.is_set():
+                return self._failed(host, HostStatus.NOT_ATTEMPTED, "interrupted before it answered")
+            return self._failed(host, HostStatus(error.status), str(error))
+        except Exception as error:  # the per-host border: one host's surprise must not end the run
+            return self._failed(host, HostStatus.ERROR, f"{type(error).__name__}: {error}")
+
+    def _with_retries(self, host: Host) -> Collected:
+        deadline = self._clock.monotonic() + self._options.deadline
+        pauses = [_PAUSE_SECONDS * 2**attempt for attempt in range(self._options.retries)]
+        for pause in pauses:
+            try:
+                return self._ask(host, deadline)
+            except ConnectError:
+                if self._clock.monotonic() + pause >= deadline or self._stopping.wait(pause):
+                    raise
+        return self._ask(host, deadline)
+
+    def _ask(self, host: Host, deadline: float) -> Collected:
+        nonce = self._new_nonce()
+        conversation = self._agent.conversation(host, nonce)
+        transport = self._transports.get(host.transport)
+        reply = transport.run(host, self._agent.command(host), conversation, deadline)
+        received_at = self._now()
+        line = snapshot_line(self._agent.read(nonce, reply), host, received_at)
+        outcome = Outcome(
+            host=host.name,
+            status=HostStatus.OK,
+            context=host.context,
+            snapshot=decode(line),
+            snapshot_sha256=hashlib.sha256(line).hexdigest(),
+            received_at=received_at,
+        )
+        return Collected(outcome, line)
+
+    def _failed(self, host: Host, status: HostStatus, detail: str) -> Collected:
+        detail = _one_line(detail, host)
+        outcome = Outcome(host.name, status, detail, host.context, received_at=self._now())
+        return Collected(outcome, outcome_line(outcome))
+
+    def _now(self) -> str:
+        moment = datetime.fromtimestamp(self._clock.wall(), timezone.utc)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+# ---------------------------------------------------------------- lines
+
+
+def snapshot_line(data: bytes, host: Host, received_at: str) -> bytes:
+    """What a host sent as a line of a snapshot file: under the inventory's name, with its context.
+
+    Raises OutputError when it is not a JSON object about a host. The rest is `snapshot.decode`'s to judge.
+    """
+    try:
+        document = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OutputError(f"not a JSON object: {visible(str(error))[:300]}") from error
+    if not isinstance(document.get("host"), dict):
+        raise OutputError("the answer says nothing about its host")
+    document["host"]["name"] = host.name
+    document["inventory"] = _inventory(host.context)
+    document["received_at"] = received_at
+    return _encode(document)
+
+
+def outcome_line(outcome: Outcome) -> bytes:
+    """A host without a snapshot as a line of a snapshot file."""
+    return _encode(
+        WireOutcome(
+            schema=OUTCOME_SCHEMA,
+            host=WireOutcomeHost(outcome.host),
+            status=outcome.status,
+            detail=outcome.detail,
+            inventory=_inventory(outcome.context),
+            received_at=outcome.received_at,
+        )
+    )
+
+
+def _inventory(context: HostContext) -> WireInventory:
+    return WireInventory(context.groups, dict(context.variables), context.boundary)
+
+
+def _encode(value: object) -> bytes:
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: object) -> object:
+    """Frozen values of the model that msgspec does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+def _check_context(host: Host) -> None:
+    try:
+        outcome_line(Outcome(host.name, HostStatus.NOT_ATTEMPTED, context=host.context))
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise InventoryError(
+            f"variables of host {visible(host.name)} cannot be written as JSON: {error}"
+        ) from error
+
+
+def _one_line(detail: str, host: Host) -> str:
+    """Safe to print, short, and without the host's passwords, whoever quoted them."""
+    passwords = [host.password, host.become.password if host.become else None]
+    for password in passwords:
+        if password is not None and password.reveal():
+            detail = detail.replace(password.reveal(), "***")
+    detail = visible(" ".join(detail.split()))
+    return detail if len(detail) <= DETAIL_LENGTH else detail[: DETAIL_LENGTH - 1] + "…"

@@ -1,0 +1,156 @@
+"""A run on disk: JSON Lines in the order hosts answered, read back in host order.
+
+The index (host -> where its last line is) lives in memory, some hundred bytes a host; the lines do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from fleetaudit.errors import ReportError
+
+FILE = "journal.jsonl"
+# Lines between two fsyncs: what a power failure may cost.
+_BATCH = 64
+
+
+class _Host(msgspec.Struct):
+    name: str
+
+
+class _Line(msgspec.Struct):
+    host: _Host
+
+
+class Journal:
+    """One run's lines. Not for use by several threads; every failure is a ReportError with path and cause."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._end = 0
+        self._unsynced = 0
+        self._index: dict[str, tuple[int, int]] = {}
+
+    @classmethod
+    def create(cls, directory: Path, run_id: str) -> Journal:
+        """Begin a run below `directory`; refuses a run that is there already."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", run_id):
+            raise ReportError(f"not a run id: {run_id!r}")
+        path = directory / run_id / FILE
+        with _reported(path):
+            # mkdir's mode is for the last part only, so private parents are made one by one.
+            for part in (*reversed(directory.parents), directory):
+                part.mkdir(mode=0o700, exist_ok=True)
+            path.parent.mkdir(mode=0o700)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return cls(path, os.open(path, flags, 0o600))
+
+    @classmethod
+    def open(cls, directory: Path, run_id: str) -> Journal:
+        """Go on with a run. A last line that was not written whole is dropped."""
+        path = directory / run_id / FILE
+        with _reported(path):
+            journal = cls(path, os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            try:
+                journal._load()
+            except BaseException:
+                os.close(journal._descriptor)
+                raise
+            return journal
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Hosts that have a line."""
+        return frozenset(self._index)
+
+    def append(self, line: bytes, host: str) -> None:
+        """Add a host's line, without its newline. A later line of the same host replaces the earlier."""
+        if b"\n" in line:
+            raise ValueError("a journal line holds no newline")
+        with _reported(self._path):
+            try:
+                _write_whole(self._descriptor, line + b"\n", self._end)
+            except OSError:
+                os.ftruncate(self._descriptor, self._end)  # leave no half line behind
+                raise
+            self._index[host] = (self._end, len(line))
+            self._end += len(line) + 1
+            self._unsynced += 1
+            if self._unsynced >= _BATCH:
+                self.sync()
+
+    def sync(self) -> None:
+        """Put everything on the disk."""
+        with _reported(self._path):
+            os.fsync(self._descriptor)
+        self._unsynced = 0
+
+    def lines_in_host_order(self) -> Iterator[bytes]:
+        """Each host's line, without newline, sorted by host name; one in memory at a time."""
+        for host in sorted(self._index):
+            offset, length = self._index[host]
+            with _reported(self._path):
+                line = os.pread(self._descriptor, length, offset)
+            if len(line) != length:
+                raise ReportError(f"{self._path}: cut short by someone else while it was in use")
+            yield line
+
+    def close(self) -> None:
+        """Put everything on the disk and let go. Calling it twice is fine."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with _reported(self._path):
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def remove(self) -> None:
+        """Close, and delete the run from the disk."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        with _reported(self._path):
+            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._path.parent.rmdir()
+
+    def _load(self) -> None:
+        with self._path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    host = msgspec.json.decode(line, type=_Line).host.name
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                    raise ReportError(f"{self._path}:{number}: not a line of a journal") from error
+                self._index[host] = (self._end, len(line) - 1)
+                self._end += len(line)
+        os.ftruncate(self._descriptor, self._end)
+
+
+def _write_whole(descriptor: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data = data[written:]
+        offset += written
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(f"journal of the run {path}: {error.strerror or error}") from error
