@@ -143,7 +143,7 @@ def _count_endpoints(view: HostView, snapshot: Snapshot) -> tuple[int, int]:
 
 
 def _fingerprint(host: str, policy: Policy, rule: Rule, finding: Finding) -> str:
-    """Stable over restarts and reboots: host, policy, rule, endpoint and who holds it; no pid, inode, boot."""
+    """Stable over restarts and reboots: host, policy, rule, endpoint, who holds it; no pid, inode, boot."""
     listener = finding.listener
     parts = [host, policy.name, rule.id, *(_endpoint_words(listener) if listener else ())]
     parts += sorted({"|".join(_identity(owner)) for owner in finding.owners})

@@ -1,0 +1,91 @@
+"""The command line: parse, build frozen options, run. The only place that prints and exits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+from fleetaudit import __version__
+from fleetaudit.errors import ConfigError, FleetauditError
+from fleetaudit.summary import ExitCode
+
+# name -> module that defines the click command of that name; imported when it is asked for.
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "audit": "fleetaudit.cli.audit",
+        "collect": "fleetaudit.cli.collect",
+        "evaluate": "fleetaudit.cli.evaluate",
+        "listeners": "fleetaudit.cli.listeners",
+        "policy": "fleetaudit.cli.policy",
+        "inventory": "fleetaudit.cli.inventory",
+        "schema": "fleetaudit.cli.schema",
+        "agent": "fleetaudit.cli.agent",
+        "demo": "fleetaudit.cli.demo",
+    }
+)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules, imported one at a time: start-up stays short."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{COMMANDS[cmd_name]}.command is no click command")
+        return command
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="fleetaudit")
+def cli() -> None:
+    """Every owner of every listening socket, judged by policy, for a whole fleet.
+
+    \b
+    Exit codes: 0 compliant, 1 violations, 2 usage, inventory or policy wrong (nothing run),
+    3 incomplete (a host failed, a verdict unknown or error), 4 internal error, 130 interrupted.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; every error is mapped here and nowhere else."""
+    try:
+        result = cli.main(args=None if args is None else list(args), standalone_mode=False)
+        return int(result) if isinstance(result, int) else ExitCode.COMPLIANT
+    except click.exceptions.Abort:
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        return ExitCode.USAGE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left; Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.INCOMPLETE
+    except FleetauditError as error:
+        click.echo(f"error: {error}", err=True)
+        return ExitCode.INCOMPLETE
+    except Exception:  # the last border: a bug is exit code 4 with its traceback, never a verdict
+        click.echo(f"internal error in fleetaudit {__version__}; please report this:", err=True)
+        click.echo(traceback.format_exc(), err=True)
+        return ExitCode.INTERNAL

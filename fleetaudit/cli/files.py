@@ -1,0 +1,82 @@
+"""Reading the user's files: policies and snapshots, with messages that name what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from fleetaudit import yamlio
+from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.policy.load import load
+from fleetaudit.policy.model import Policy
+from fleetaudit.text import visible
+
+
+def read_bytes(path: str) -> bytes:
+    """The file's content. Raises ConfigError naming the file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error
+
+
+def policy_files(paths: Sequence[str]) -> tuple[str, ...]:
+    """The policy files of `-p` arguments: a directory stands for the *.yaml directly in it, less tests."""
+    files: list[str] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if not Path(path).is_dir():
+            files.append(path)
+            continue
+        found = sorted(
+            str(item) for item in Path(path).glob("*.yaml") if not item.name.endswith(".test.yaml")
+        )
+        if not found:
+            problems.append(Problem(f"{visible(path)}: no *.yaml policy in this directory"))
+        files.extend(found)
+    if problems:
+        raise PolicyError(problems)
+    return tuple(dict.fromkeys(files))
+
+
+def read_policies(paths: Sequence[str]) -> tuple[Policy, ...]:
+    """Every policy named. Raises ConfigError with every problem of every file."""
+    problems: list[Problem] = []
+    documents = []
+    for file in policy_files(paths):
+        try:
+            data = read_bytes(file)
+            documents.append((yamlio.parse(data, file), hashlib.sha256(data).hexdigest()))
+        except ConfigError as error:
+            problems += error.problems
+    try:
+        policies = load(documents) if documents or not problems else ()
+    except PolicyError as error:
+        problems += error.problems
+        policies = ()
+    if problems:
+        raise PolicyError(problems)
+    return policies
+
+
+def open_snapshots(paths: Sequence[str], stack: ExitStack) -> list[tuple[str, BinaryIO]]:
+    """The snapshot files, open and seekable; `-` is standard input, spooled to an unnamed file."""
+    opened: list[tuple[str, BinaryIO]] = []
+    for path in paths:
+        if path == "-":
+            spool = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (likewise)
+            while chunk := sys.stdin.buffer.read(1 << 20):
+                spool.write(chunk)
+            spool.seek(0)
+            opened.append(("<stdin>", spool))
+            continue
+        try:
+            opened.append((path, stack.enter_context(Path(path).open("rb"))))  # noqa: SIM115  (the stack closes it)
+        except OSError as error:
+            raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error
+    return opened

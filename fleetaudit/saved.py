@@ -1,0 +1,87 @@
+"""Saved snapshot files (JSON Lines): indexed once, read in host order, never held in memory whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from fleetaudit.errors import OutputError, Place, Problem, SnapshotError
+from fleetaudit.model import Outcome
+from fleetaudit.snapshot import decode_line
+
+_MAX_LINE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    host: str
+    collected_at: str
+    place: Place
+    source: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLines:
+    """The lines of one or more open snapshot files, one per host, sorted by host name."""
+
+    files: tuple[BinaryIO, ...]
+    entries: tuple[_Entry, ...]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts, sorted."""
+        return tuple(entry.host for entry in self.entries)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for entry in self.entries:
+            file = self.files[entry.source]
+            file.seek(entry.offset)
+            yield file.read(entry.length)
+
+
+def index(files: Sequence[tuple[str, BinaryIO]], *, latest: bool = False) -> SavedLines:
+    """Index seekable files of snapshot lines, validating each line.
+
+    Raises SnapshotError naming file and line for everything that cannot be read, and for two lines of one
+    host unless `latest` picks the one collected last.
+    """
+    problems: list[Problem] = []
+    chosen: dict[str, _Entry] = {}
+    for source, (name, file) in enumerate(files):
+        for entry in _entries(name, file, source, problems):
+            other = chosen.get(entry.host)
+            if other is None or (latest and entry.collected_at >= other.collected_at):
+                chosen[entry.host] = entry
+            elif not latest:
+                message = f"host '{entry.host}' is already at {other.place}"
+                problems.append(Problem(message, entry.place, "keep one, or pass --latest"))
+    if not chosen and not problems:
+        names = ", ".join(name for name, _ in files)
+        problems.append(
+            Problem(f"{names}: no snapshot in it", hint="write one with: fleetaudit collect --output FILE")
+        )
+    if problems:
+        raise SnapshotError(problems)
+    return SavedLines(tuple(file for _, file in files), tuple(chosen[host] for host in sorted(chosen)))
+
+
+def _entries(name: str, file: BinaryIO, source: int, problems: list[Problem]) -> Iterator[_Entry]:
+    offset = number = 0
+    while line := file.readline(_MAX_LINE):
+        number += 1
+        place = Place(name, number)
+        if line.strip():
+            try:
+                outcome = decode_line(line)
+            except OutputError as error:
+                problems.append(Problem(str(error), place))
+            else:
+                yield _Entry(outcome.host, _collected_at(outcome), place, source, offset, len(line))
+        offset += len(line)
+
+
+def _collected_at(outcome: Outcome) -> str:
+    return (outcome.snapshot.collected_at if outcome.snapshot else outcome.received_at) or ""

@@ -1,0 +1,96 @@
+"""Denominators, counts and the exit code of a run. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from fleetaudit.model import HostAudit, HostStatus, Result, Severity, Summary, Verdict
+
+_JUDGED = frozenset({Verdict.PASS, Verdict.FAIL, Verdict.WAIVED, Verdict.UNKNOWN, Verdict.ERROR})
+
+
+class ExitCode(IntEnum):
+    """What the process says to whoever started it; the gravest that holds, in the order of `gravest`."""
+
+    COMPLIANT = 0
+    VIOLATIONS = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    INTERNAL = 4
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What makes a run fail: `fail_on` and graver; `require_coverage` in percent of the targets."""
+
+    fail_on: Severity = Severity.LOW
+    require_coverage: float = 100.0
+    allow_unjudged: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts audits as they pass, so that the summary needs no second look."""
+
+    gate: Gate
+    interrupted: bool = False
+    _statuses: Counter[str] = field(default_factory=Counter)
+    _results: Counter[str] = field(default_factory=Counter)
+    _severities: Counter[str] = field(default_factory=Counter)
+    _unjudged: int = 0
+    _open: int = 0  # unknown or error, at or above the gate, on a host that was reached
+    _violations: int = 0
+
+    def over(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
+        """The same audits, counted one by one."""
+        for audit in audits:
+            self._count(audit)
+            yield audit
+
+    def summary(self) -> Summary:
+        """The counts of everything that has passed."""
+        ok, partial = self._statuses[HostStatus.OK.value], self._statuses[HostStatus.PARTIAL.value]
+        targeted = self._statuses.total()
+        return Summary(
+            targeted=targeted,
+            ok=ok,
+            partial=partial,
+            failed=targeted - ok - partial,
+            unjudged=self._unjudged,
+            statuses={status.value: self._statuses[status.value] for status in HostStatus},
+            results={verdict.value: self._results[verdict.value] for verdict in Verdict},
+            severities={severity.value: self._severities[severity.value] for severity in Severity},
+            exit_code=self._exit_code(ok + partial, targeted),
+        )
+
+    def _count(self, audit: HostAudit) -> None:
+        reached = audit.outcome.snapshot is not None
+        self._statuses[audit.outcome.status.value] += 1
+        self._results.update(result.verdict.value for result in audit.results)
+        if reached and not any(result.verdict in _JUDGED for result in audit.results):
+            self._unjudged += 1
+        for result in audit.results:
+            if result.verdict is Verdict.FAIL:
+                self._severities[result.severity.value] += 1
+            self._weigh(result, reached)
+
+    def _weigh(self, result: Result, reached: bool) -> None:
+        if not result.severity.at_least(self.gate.fail_on):
+            return
+        self._violations += result.verdict is Verdict.FAIL
+        self._open += reached and result.verdict in (Verdict.UNKNOWN, Verdict.ERROR)
+
+    def _exit_code(self, reached: int, targeted: int) -> ExitCode:
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        if self._violations:
+            return ExitCode.VIOLATIONS
+        covered = targeted > 0 and 100 * reached >= self.gate.require_coverage * targeted
+        unjudged = self._unjudged and not self.gate.allow_unjudged
+        if not covered or self._open or unjudged:
+            return ExitCode.INCOMPLETE
+        return ExitCode.COMPLIANT
