@@ -1,0 +1,82 @@
+"""The use case on one screen: snapshot lines and policies become a report.
+
+Lines come from a run that collects them now or from a file saved before: from here on there is no
+difference, which is why both give the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from fleetaudit.derive import derive
+from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.model import HostAudit, HostContext, HostStatus, Outcome, Report, Run
+from fleetaudit.policy.evaluate import evaluate
+from fleetaudit.policy.model import Policy
+from fleetaudit.snapshot import decode_line
+from fleetaudit.summary import Tally
+
+
+def report(
+    lines: Iterable[bytes],
+    policies: Sequence[Policy],
+    run: Run,
+    tally: Tally,
+    adjust: Callable[[Outcome], Outcome] = lambda outcome: outcome,
+) -> Report:
+    """The report over snapshot lines in host order: one host in memory at a time, one pass.
+
+    `adjust` may replace what the inventory says of a host, or refuse a snapshot that is too old.
+    """
+    return Report(run, tally.over(_audits(lines, policies, adjust)), tally.summary)
+
+
+def _audits(
+    lines: Iterable[bytes], policies: Sequence[Policy], adjust: Callable[[Outcome], Outcome]
+) -> Iterator[HostAudit]:
+    for line in lines:
+        yield evaluate(derive(adjust(decode_line(line))), policies)
+
+
+def require_targets(policies: Sequence[Policy], hosts: Iterable[tuple[str, HostContext]]) -> tuple[str, ...]:
+    """The names of policies that are for none of the hosts. Raises PolicyError when that is all of them."""
+    targets = list(hosts)
+    idle = tuple(
+        policy.name
+        for policy in policies
+        if not any(policy.hosts.matches(name, context.groups) for name, context in targets)
+    )
+    if len(idle) == len(policies):
+        patterns = ", ".join(sorted({str(policy.hosts) for policy in policies}))
+        message = f"no policy is for any of the {len(targets)} targets (their hosts: {patterns})"
+        raise PolicyError(
+            Problem(message, hint="check the policies' hosts against `fleetaudit inventory list`")
+        )
+    return idle
+
+
+def within_age(outcome: Outcome, now: datetime, limit: timedelta) -> Outcome:
+    """The outcome, or one without its snapshot when that is older than `limit` or tells no time.
+
+    What was true too long ago is unknown now.
+    """
+    if outcome.snapshot is None:
+        return outcome
+    collected = outcome.snapshot.collected_at
+    age = now - moment(collected) if collected else None
+    if age is not None and age <= limit:
+        return outcome
+    detail = (
+        f"the snapshot of {collected} is older than --max-age" if collected else "the snapshot tells no time"
+    )
+    return replace(outcome, status=HostStatus.ERROR, detail=detail, snapshot=None)
+
+
+def moment(text: str) -> datetime:
+    """An RFC 3339 UTC time. Raises ConfigError."""
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise ConfigError(Problem(f"'{text}' is not a time", hint="write 2026-11-22T10:00:00Z")) from error

@@ -1,0 +1,82 @@
+"""Options that several commands share, with Ansible's names where Ansible has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from fleetaudit.model import Boundary, Severity
+from fleetaudit.transport.options import HostKeyChecking
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) -> click.Choice[str]:
+    return click.Choice([member.value for member in choices])
+
+
+TARGETS = _all(
+    click.argument("pattern", default="all"),
+    click.option("-i", "--inventory", multiple=True, metavar="SOURCE", help="Inventory file, or host1,host2,"),
+    click.option("-l", "--limit", metavar="PATTERN", help="Only the hosts that also match this pattern."),
+    click.option("--local", is_flag=True, help="This machine, without SSH or inventory."),
+    click.option("--local-name", default="localhost", show_default=True, help="Its name in the report."),
+    click.option("--local-group", multiple=True, help="A group it belongs to."),
+)
+
+CONNECTION = _all(
+    click.option("-u", "--user", help="Remote user where the inventory names none."),
+    click.option("-k", "--ask-pass", is_flag=True, help="Ask for the SSH password."),
+    click.option("--private-key", metavar="FILE", help="Private key where the inventory names none."),
+    click.option("-b", "--become", is_flag=True, help="Run the agent with privileges."),
+    click.option("--become-user", help="User to become (default root)."),
+    click.option("--become-method", type=click.Choice(["sudo", "doas", "su"]), help="How (default sudo)."),
+    click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password that become needs."),
+    click.option("-f", "--forks", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Hosts at a time."),
+    click.option(
+        "-T", "--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds to connect."
+    ),
+    click.option(
+        "--deadline", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds for one host, in all."
+    ),
+    click.option(
+        "--retries", type=click.IntRange(0, 100), default=0, show_default=True, help="Tries more when a connection fails."
+    ),
+    click.option(
+        "--host-key-checking", type=_values(HostKeyChecking), default="strict", show_default=True, help="Unknown host keys."
+    ),
+    click.option("--known-hosts", multiple=True, metavar="FILE", help="Host keys (default ~/.ssh/known_hosts)."),
+    click.option(
+        "--send-passwords-unverified", is_flag=True, help="Send passwords to hosts whose key nobody vouched for."
+    ),
+    click.option("--boundary", type=_values(Boundary), help="What a host is: a machine, or the container it runs in."),
+    click.option("--list-hosts", is_flag=True, help="Print the targets and stop."),
+    click.option("-v", "--verbose", count=True, help="A line per host on standard error."),
+)
+
+JUDGEMENT = _all(
+    click.option(
+        "-p", "--policy", "policies", multiple=True, required=True, metavar="PATH", help="Policy file or directory."
+    ),
+    click.option("-o", "--output", "outputs", multiple=True, metavar="FORMAT=PATH", help="Report; - is stdout."),
+    click.option(
+        "--fail-on", type=_values(Severity), default="low", show_default=True, help="Least severity that exits with 1."
+    ),
+    click.option(
+        "--require-coverage", type=click.FloatRange(0, 100), default=100.0, show_default=True, help="Percent of targets."
+    ),
+    click.option("--allow-unjudged", is_flag=True, help="Hosts that no policy judged do not make the run incomplete."),
+    click.option("--include-pass", is_flag=True, help="List what passed in the text report too."),
+    click.option("-q", "--quiet", is_flag=True, help="No text report on standard output, no progress."),
+)
