@@ -1,0 +1,77 @@
+"""Report formats: the one table, and how to get a renderer from it.
+
+A new format is one module with a factory and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final, cast
+
+from fleetaudit.errors import ConfigError, Problem
+from fleetaudit.report.base import NOTICE, Renderer, RendererFactory, RenderOptions
+from fleetaudit.report.fanout import drive
+
+__all__ = ["NOTICE", "RENDERERS", "Format", "Part", "RenderOptions", "Renderer", "drive", "formats", "parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format. `factory` is "module:function", imported on use.
+
+    `sidecars` are files that go with the main one: what is added to its path, and their factory.
+    """
+
+    about: str
+    factory: str
+    sidecars: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a format: what to add to the user's path ("" for the main file), and its renderer."""
+
+    suffix: str
+    renderer: Renderer
+
+
+RENDERERS: Final[Mapping[str, Format]] = MappingProxyType(
+    {
+        "text": Format("for a person, on a terminal", "fleetaudit.report.terminal:text"),
+        "json": Format("everything, one document", "fleetaudit.report.json_document:json_document"),
+        "jsonl": Format("everything, one object per line", "fleetaudit.report.json_lines:json_lines"),
+        "csv": Format(
+            "one row per finding, for a spreadsheet",
+            "fleetaudit.report.csv_rows:csv_rows",
+            MappingProxyType({".meta.json": "fleetaudit.report.csv_rows:csv_meta"}),
+        ),
+    }
+)
+
+
+def formats() -> tuple[str, ...]:
+    """The names of all formats."""
+    return tuple(RENDERERS)
+
+
+def parts(name: str, options: RenderOptions) -> tuple[Part, ...]:
+    """The files of a format, main file first; on standard output only the first has a place.
+
+    Raises ConfigError for a format that does not exist.
+    """
+    chosen = RENDERERS.get(name)
+    if chosen is None:
+        close = get_close_matches(name, RENDERERS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"one of: {', '.join(RENDERERS)}"
+        raise ConfigError(Problem(f"no report format '{name}'", hint=hint))
+    files = {"": chosen.factory, **chosen.sidecars}
+    return tuple(Part(suffix, _load(factory)(options)) for suffix, factory in files.items())
+
+
+def _load(factory: str) -> RendererFactory:
+    module, _, function = factory.partition(":")
+    return cast("RendererFactory", getattr(import_module(module), function))

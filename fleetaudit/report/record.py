@@ -1,0 +1,244 @@
+"""Reports as JSON values: the one place that names the keys of `schemas/report.schema.json`.
+
+What a snapshot does not say (`UNKNOWN`) is left out; what is known to be none is null. Strings are kept
+as they are: escaping for people is for the formats that people read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Final, TypeAlias
+
+from fleetaudit.model import (
+    Boundary,
+    Coverage,
+    Finding,
+    Gap,
+    HostAudit,
+    Inherited,
+    Listener,
+    Missing,
+    Process,
+    Result,
+    Run,
+    Source,
+    Summary,
+)
+from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE
+from fleetaudit.report.wording import Holder, holders
+
+REPORT_SCHEMA: Final = "fleetaudit.report/1"
+Json: TypeAlias = dict[str, object]
+
+# RFC 3339 in UTC, as agents and the controller write it.
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
+
+
+def encode(value: object) -> bytes:
+    """The value as ASCII JSON on one line: whatever a string holds, the document stays valid."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def run_record(run: Run) -> Json:
+    """What was run, on which input, when."""
+    return {
+        "id": run.id,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "version": run.version,
+        "complete": run.complete,
+        "notice": NOTICE,
+        "agent_sha256": run.agent_sha256 or None,
+        "policies": [_source(source) for source in run.policies],
+        "inventory": [_source(source) for source in run.inventory],
+        "waivers": [_source(source) for source in run.waivers],
+        "options": _plain(run.options),
+    }
+
+
+def summary_record(summary: Summary) -> Json:
+    """Denominators, counts and the exit code."""
+    return {
+        "hosts": {
+            "targeted": summary.targeted,
+            "ok": summary.ok,
+            "partial": summary.partial,
+            "failed": summary.failed,
+            "unjudged": summary.unjudged,
+            "statuses": dict(summary.statuses),
+        },
+        "results": dict(summary.results),
+        "severities": dict(summary.severities),
+        "exit_code": int(summary.exit_code),
+    }
+
+
+def host_record(audit: HostAudit) -> Json:
+    """One targeted host: how far its audit came, and what was covered."""
+    outcome, snapshot = audit.outcome, audit.outcome.snapshot
+    collected_at = snapshot.collected_at if snapshot else None
+    record: Json = {
+        "name": outcome.host,
+        "status": outcome.status.value,
+        "detail": outcome.detail,
+        "boundary": outcome.context.boundary.value,
+        "groups": list(outcome.context.groups),
+        "judged": audit.judged,
+        "coverage": _coverage(snapshot.coverage) if snapshot else None,
+        "collected_at": collected_at,
+        "received_at": outcome.received_at,
+        "clock_skew": _clock_skew(collected_at, outcome.received_at),
+        "boot_id": snapshot.boot_id if snapshot else None,
+        "snapshot_sha256": outcome.snapshot_sha256,
+        "agent": None,
+        "endpoints": None,
+    }
+    if snapshot:
+        agent = snapshot.agent
+        record["agent"] = {"version": agent.version, "sha256": agent.sha256, "mode": agent.mode}
+        record["endpoints"] = {"seen": audit.endpoints, "unapproved": audit.unapproved}
+    if outcome.context.boundary is Boundary.CONTAINER:
+        record["notice"] = CONTAINER_NOTICE
+    return record
+
+
+def result_record(result: Result) -> Json:
+    """One rule on one host, with its findings."""
+    return {
+        "host": result.host,
+        "policy": result.policy,
+        "rule": result.rule,
+        "title": result.title,
+        "severity": result.severity.value,
+        "controls": {name: list(ids) for name, ids in result.controls.items()},
+        "verdict": result.verdict.value,
+        "checked": result.checked,
+        "policy_sha256": result.policy_sha256,
+        "findings": [_finding(finding, result.remediation) for finding in result.findings],
+    }
+
+
+def _finding(finding: Finding, remediation: str) -> Json:
+    return {
+        "verdict": finding.verdict.value,
+        "reason": finding.reason,
+        "listener": _listener(finding.listener) if finding.listener else None,
+        "owners": [_owner(holder) for holder in holders(finding)],
+        "waiver": finding.waiver,
+        "remediation": remediation,
+        "fingerprint": finding.fingerprint,
+    }
+
+
+def _listener(listener: Listener) -> Json:
+    return _known(
+        protocol=listener.protocol,
+        family=listener.family,
+        state=listener.state,
+        address=listener.address,
+        port=listener.port,
+        path=listener.path,
+        device=listener.device,
+        scope=listener.scope,
+        netns=listener.netns.id,
+        netns_host=listener.netns.host,
+        netns_name=listener.netns.name,
+        inode=listener.inode,
+        owner_state=listener.owner_state,
+    )
+
+
+def _owner(holder: Holder) -> Json:
+    owner, process = holder.owner, holder.owner.process
+    record = _known(
+        pid=process.pid,
+        start_time=process.start_time,
+        exe=process.exe,
+        exe_deleted=process.exe_deleted,
+        exe_verified=process.exe_verified,
+        comm=process.comm,
+        argv=process.argv,
+        user=process.user,
+        uid=process.uid,
+        euid=process.euid,
+        unit=process.unit,
+        container=process.container,
+        shell=process.shell,
+        self=process.self_audit,
+        inherited=owner.inherited.value if isinstance(owner.inherited, Inherited) else owner.inherited,
+        certain=owner.certain,
+        fds=list(owner.fds),
+        concerned=holder.concerned,
+        ancestors=[_ancestor(ancestor) for ancestor in owner.ancestors],
+        ancestry_cut=owner.ancestry_cut,
+    )
+    if holder.held_by:
+        record["held_by"] = True
+    return record
+
+
+def _ancestor(process: Process) -> Json:
+    return _known(pid=process.pid, comm=process.comm, exe=process.exe)
+
+
+def _coverage(coverage: Coverage) -> Json:
+    processes = _known(seen=coverage.seen, unreadable=coverage.unreadable, vanished=coverage.vanished)
+    return _known(
+        complete=coverage.complete,
+        euid=coverage.euid,
+        processes=processes,
+        gaps=[_gap(gap) for gap in coverage.gaps],
+    )
+
+
+def _gap(gap: Gap) -> Json:
+    return _known(code=gap.code, detail=gap.detail, netns=gap.netns, protocol=gap.protocol)
+
+
+def _source(source: Source) -> Json:
+    return {"name": source.name, "path": source.path, "sha256": source.sha256}
+
+
+def _known(**values: object) -> Json:
+    """The values that the snapshot has."""
+    return {key: value for key, value in values.items() if not isinstance(value, Missing)}
+
+
+def _clock_skew(collected_at: str | None, received_at: str | None) -> float | None:
+    """Seconds by which the host's clock is ahead, the way of the answer included; None when not known."""
+    host, controller = _instant(collected_at), _instant(received_at)
+    return None if host is None or controller is None else round((host - controller).total_seconds(), 3)
+
+
+def _instant(text: str | None) -> datetime | None:
+    found = _INSTANT.fullmatch(text) if text else None
+    if found is None:
+        return None
+    fraction = (found[2] or ".").ljust(7, "0")[:7]
+    try:
+        moment = datetime.strptime(found[1] + fraction, "%Y-%m-%dT%H:%M:%S.%f")
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=timezone.utc)
+
+
+def _plain(value: object) -> object:
+    """An option's value as JSON; what JSON has no word for is written as text (a secret masks itself)."""
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=str)
+    return str(value)
