@@ -1,0 +1,155 @@
+"""Inventories: sources in, hosts and groups out. `FORMATS` is the one table of what can be read."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from fleetaudit import patterns
+from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
+from fleetaudit.inventory import ansible_yaml, files, host_list
+from fleetaudit.inventory.base import Format, Overrides, Stated, apply
+from fleetaudit.inventory.tree import ALL, Member, Tree
+from fleetaudit.inventory.variables import state
+from fleetaudit.model import Host, Source
+from fleetaudit.patterns import HostPattern
+from fleetaudit.text import visible
+
+__all__ = ["FORMATS", "Branch", "Inventory", "Overrides", "Stated", "apply", "load"]
+
+FORMATS: Final[Mapping[str, Format]] = {"host_list": host_list, "ansible_yaml": ansible_yaml}
+"""In the order in which they are asked whether a source is theirs."""
+
+_MAX_PROBLEMS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What stands directly in a group: hosts and child groups, sorted."""
+
+    hosts: tuple[str, ...]
+    children: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Hosts sorted by name; for each group (`all` too) the names of all hosts in it, and its branch."""
+
+    hosts: tuple[Host, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    branches: Mapping[str, Branch]
+    sources: tuple[Source, ...]
+
+    def select(self, pattern: str = ALL, limit: str | None = None) -> tuple[Host, ...]:
+        """The hosts that the pattern, and the limit if there is one, both select; sorted by name.
+
+        Raises InventoryError for a malformed pattern, one that names what does not exist, and one that
+        selects nothing: a misspelt name must not make the audit smaller.
+        """
+        texts = [pattern] if limit is None else [pattern, limit]
+        parsed = [self._pattern(text) for text in texts]
+        chosen = self.hosts
+        for index, wanted in enumerate(parsed):
+            chosen = tuple(host for host in chosen if wanted.matches(host.name, host.context.groups))
+            if not chosen:
+                left = f" within '{visible(texts[0])}'" if index else ""
+                message = f"host pattern '{visible(wanted.text)}' matches no host{left}"
+                raise InventoryError(Problem(message, hint=self._names_hint()))
+        return chosen
+
+    def _pattern(self, text: str) -> HostPattern:
+        try:
+            parsed = patterns.parse(text)
+        except ConfigError as error:
+            raise InventoryError(error.problems) from None
+        known = {host.name for host in self.hosts} | set(self.groups)
+        problems = []
+        for term in parsed.terms:
+            if term.literal and term.text not in known:
+                near = difflib.get_close_matches(term.text, sorted(known), n=3)
+                hint = f"did you mean {' or '.join(map(visible, near))}?" if near else self._names_hint()
+                message = f"host pattern '{visible(text)}': no host or group is called '{visible(term.text)}'"
+                problems.append(Problem(message, hint=hint))
+        if problems:
+            raise InventoryError(problems)
+        return parsed
+
+    def _names_hint(self) -> str:
+        shown = [visible(name) for name in self.groups if self.groups[name]][:10]
+        return f"groups with hosts: {', '.join(shown)}"
+
+
+def load(
+    sources: Sequence[str],
+    read: Callable[[str], bytes] = files.read,
+    *,
+    home: str,
+    overrides: Overrides | None = None,
+) -> Inventory:
+    """The inventory that the sources make together, a later one winning over an earlier one.
+
+    A source is a path for `read` or a list of hosts (`host1,host2,`). `home` stands for ~ in key paths.
+    Raises InventoryError with every mistake of the first stage that finds one.
+    """
+    if not sources:
+        raise InventoryError(
+            Problem("no inventory was given", hint="name one with -i FILE or -i host1,host2,")
+        )
+    tree = Tree()
+    problems: list[Problem] = []
+    used: list[Source] = []
+    for source in sources:
+        try:
+            used.append(_add(source, read, tree))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise _error(problems)
+    members = tree.resolve()
+    if not members:
+        message = "the inventory has no host"
+        raise InventoryError(Problem(message, Place(sources[0]), "add a group with hosts"))
+    hosts = _hosts(members, home, overrides or Overrides())
+    branches = {name: Branch(direct, children) for name, direct, children in tree.branches()}
+    return Inventory(hosts, _groups(members, branches), MappingProxyType(branches), tuple(used))
+
+
+def _add(source: str, read: Callable[[str], bytes], tree: Tree) -> Source:
+    name, form = next(((name, form) for name, form in FORMATS.items() if form.claims(source)), ("", None))
+    if form is None:
+        raise InventoryError(Problem("the name of an inventory is empty", hint="write -i FILE"))
+    text = read(source) if form.READS_FILE else source.encode("utf-8", "surrogateescape")
+    form.parse(text, source, tree)
+    return Source(path=source, sha256=hashlib.sha256(text).hexdigest(), name=name)
+
+
+def _hosts(members: Sequence[Member], home: str, overrides: Overrides) -> tuple[Host, ...]:
+    hosts: list[Host] = []
+    problems: list[Problem] = []
+    for member in members:
+        stated, found = state(member, home)
+        problems += found
+        hosts.append(apply(stated, overrides))
+    if problems:
+        raise _error(problems)
+    return tuple(hosts)
+
+
+def _groups(members: Sequence[Member], branches: Mapping[str, Branch]) -> Mapping[str, tuple[str, ...]]:
+    names: dict[str, list[str]] = {name: [] for name in branches}
+    for member in members:
+        for group in (ALL, *member.groups):
+            names[group].append(member.name)
+    return MappingProxyType({name: tuple(hosts) for name, hosts in names.items()})
+
+
+def _error(problems: Sequence[Problem]) -> InventoryError:
+    """Each problem once (a group's variable is met at each of its hosts), and not without end."""
+    unique = list(dict.fromkeys(problems))
+    rest = len(unique) - _MAX_PROBLEMS
+    more = [Problem(f"and {rest} more problems")] if rest > 0 else []
+    return InventoryError([*unique[:_MAX_PROBLEMS], *more])

@@ -1,0 +1,114 @@
+"""Ansible's YAML inventory: groups with hosts, children and vars, nested at will."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from fleetaudit import schema, yamlio
+from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
+from fleetaudit.inventory import names
+from fleetaudit.inventory.tree import Tree, Variable
+from fleetaudit.yamlio import Document
+
+READS_FILE = True
+
+_READ_TODAY: Final = "read today: Ansible YAML inventories, and lists such as host1,host2,"
+_INI_HEADER: Final = re.compile(rb"\s*\[[A-Za-z0-9_.: -]+\]\s*(?:[#;].*)?\Z")
+_Path: TypeAlias = tuple[str | int, ...]
+
+
+def claims(source: str) -> bool:
+    """Every path: the format of last resort. What it is not, `parse` names."""
+    return bool(source)
+
+
+def parse(text: bytes, file: str, tree: Tree) -> None:
+    """Add the file's groups and hosts. Raises ConfigError with every mistake, located."""
+    _refuse_other_forms(text, file)
+    document = yamlio.parse(text, file)
+    _refuse_other_documents(document)
+    problems = schema.problems(document, "inventory")
+    if problems:
+        raise InventoryError(problems)
+    reader = _Reader(document, tree)
+    for name, body in _mapping(document.value).items():
+        reader.group(name, _mapping(body), (name,), None)
+    if reader.problems:
+        raise InventoryError(reader.problems)
+
+
+def _refuse_other_forms(text: bytes, file: str) -> None:
+    lines = (line for line in text.splitlines() if line.strip() and line.lstrip()[:1] not in b"#;")
+    if text.startswith(b"#!"):
+        what = "an executable inventory"
+    elif text.startswith(b"$ANSIBLE_VAULT;"):
+        what = "a file encrypted by ansible-vault"
+    elif file.endswith((".ini", ".cfg")) or _INI_HEADER.match(next(lines, b"")):
+        what = "an INI inventory"
+    else:
+        return
+    raise InventoryError(Problem(f"{what} is not supported yet", Place(file), _READ_TODAY))
+
+
+def _refuse_other_documents(document: Document) -> None:
+    value = document.value
+    path: _Path = ()
+    if isinstance(value, str):
+        what = "this looks like an INI inventory, which is not supported yet"
+    elif isinstance(value, Mapping) and isinstance(value.get("plugin"), str):
+        what, path = "the configuration of an inventory plugin is not supported yet", ("plugin",)
+    elif isinstance(value, Mapping) and "_meta" in value:
+        what, path = "the output of an inventory script is not supported yet", ("_meta",)
+    else:
+        return
+    raise InventoryError(Problem(what, document.place(path, key=True), _READ_TODAY))
+
+
+class _Reader:
+    """Walks one document into the tree, noting every mistake."""
+
+    def __init__(self, document: Document, tree: Tree) -> None:
+        self.problems: list[Problem] = []
+        self._document = document
+        self._tree = tree
+
+    def group(self, name: str, body: Mapping[str, object], path: _Path, parent: str | None) -> None:
+        place = self._document.place(path, key=True)
+        try:
+            names.check(name, "group", place)
+        except ConfigError as error:
+            self.problems += error.problems
+            return
+        self._tree.add_group(name, place)
+        if parent is not None:
+            self._tree.add_child(parent, name, place)
+        for key, value in _mapping(body.get("vars")).items():
+            variable = Variable(value, self._document.place((*path, "vars", key)))
+            self._tree.set_group_variable(name, key, variable)
+        for host, variables in _mapping(body.get("hosts")).items():
+            try:
+                self._hosts(host, _mapping(variables), (*path, "hosts", host), name)
+            except ConfigError as error:
+                self.problems += error.problems
+        for child, inner in _mapping(body.get("children")).items():
+            self.group(child, _mapping(inner), (*path, "children", child), name)
+
+    def _hosts(self, key: str, body: Mapping[str, object], path: _Path, group: str) -> None:
+        place = self._document.place(path, key=True)
+        hosts, port = names.expand(key, place)
+        variables = {
+            name: Variable(value, self._document.place((*path, name))) for name, value in body.items()
+        }
+        for host in hosts:
+            new = not self._tree.has_host(host)
+            self._tree.add_host(host, group, place)
+            if port is not None and new:
+                self._tree.set_host_variable(host, "ansible_port", Variable(port, place))
+            for name, variable in variables.items():
+                self._tree.set_host_variable(host, name, variable)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}

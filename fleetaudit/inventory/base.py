@@ -1,0 +1,98 @@
+"""What the parts of the inventory agree on: a format's contract, variables with places, and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from fleetaudit.errors import Place
+from fleetaudit.inventory.tree import Tree
+from fleetaudit.model import NO_MAPPING, Become, Boundary, Host, HostContext, Secret
+
+BECOME_METHODS: Final = ("sudo", "doas", "su")
+
+
+class Format(Protocol):
+    """One way to write an inventory. Each member is a module; `fleetaudit.inventory` holds the one table."""
+
+    READS_FILE: bool
+    """Whether the source names a file; otherwise the source itself is the text."""
+
+    def claims(self, source: str) -> bool:
+        """Whether the source, as given on the command line, is of this format."""
+
+    def parse(self, text: bytes, file: str, tree: Tree) -> None:
+        """Add what the text says to the tree. Pure. Raises ConfigError with every mistake, located."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """How to reach hosts, as the command line says it. `become` False and None elsewhere: not given."""
+
+    user: str | None = None
+    private_key: str | None = None
+    password: Secret | None = None
+    become: bool = False
+    become_user: str | None = None
+    become_method: str | None = None
+    become_password: Secret | None = None
+    transport: str | None = None
+    boundary: Boundary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an inventory says about one host; None: it does not say. `groups` are sorted, without `all`."""
+
+    name: str
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    password: Secret | None = None
+    private_key: str | None = None
+    transport: str | None = None
+    become: bool | None = None
+    become_method: str | None = None
+    become_user: str | None = None
+    become_password: Secret | None = None
+    sudo_password: Secret | None = None  # ansible_sudo_pass: for sudo only
+    interpreter: str | None = None
+    boundary: Boundary | None = None
+    groups: tuple[str, ...] = ()
+    variables: Mapping[str, object] = field(default_factory=lambda: NO_MAPPING)
+    place: Place | None = None
+
+
+def apply(stated: Stated, overrides: Overrides) -> Host:
+    """The host to audit: what the inventory says wins over the command line, as in Ansible.
+
+    See https://docs.ansible.com/ansible/latest/reference_appendices/general_precedence.html: options such
+    as -u and -b are the weakest, `ansible_become: false` therefore outdoes -b.
+    """
+    boundary = stated.boundary or overrides.boundary or Boundary.HOST
+    return Host(
+        name=stated.name,
+        address=stated.address or stated.name,
+        port=stated.port or 22,
+        user=stated.user or overrides.user,
+        transport=stated.transport or overrides.transport or "ssh",
+        password=stated.password or overrides.password,
+        private_key=stated.private_key or overrides.private_key,
+        become=_become(stated, overrides),
+        interpreter=stated.interpreter,
+        context=HostContext(stated.groups, stated.variables, boundary),
+    )
+
+
+def _become(stated: Stated, overrides: Overrides) -> Become | None:
+    wanted = overrides.become if stated.become is None else stated.become
+    if not wanted:
+        return None
+    method = stated.become_method or overrides.become_method or "sudo"
+    password = stated.sudo_password if method == "sudo" else None
+    return Become(
+        method=method,
+        user=stated.become_user or overrides.become_user or "root",
+        password=password or stated.become_password or overrides.become_password,
+    )
