@@ -158,8 +158,9 @@ def main() -> int:
         try:
             transport.start_server(event=threading.Event(), server=login)
             deadline = time.monotonic() + LOGIN_WITHIN
+            channels = []  # paramiko closes a channel that nobody holds
             while transport.is_active() and (transport.is_authenticated() or time.monotonic() < deadline):
-                transport.accept(timeout=1.0)
+                channels.append(transport.accept(timeout=1.0))
         finally:
             commands.end()
             transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,9 +12,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from fleetaudit.demo import plan
 from fleetaudit.demo.host import RunningHost, find_sshd, login_name
@@ -23,11 +26,8 @@ from fleetaudit.demo.plan import DemoError, Isolation, PlannedHost, PlantedHost,
 
 _READY_WITHIN = 60.0  # seconds for the whole fleet, on a loaded machine
 _MARKER = ".fleetaudit-demo"
+_UNISOLATED = "The demo hosts are fewer and not isolated: they show this machine's processes and sockets."
 _FIRST_ADDRESS = 11  # 127.77.0.11 and up: loopback, and seldom used by anything else
-
-
-class NotOurs(DemoError):
-    """The directory holds something else."""
 
 
 class DemoFleet:
@@ -45,7 +45,7 @@ class DemoFleet:
         self._client_key = directory / "keys" / "client"
         self._addresses: dict[PlannedHost, tuple[str, int]] = {}
         self._running: dict[PlannedHost, RunningHost] = {}
-        self._refusing: list[socket.socket] = []
+        self._ending = ExitStack()
 
     @classmethod
     def start(
@@ -54,25 +54,26 @@ class DemoFleet:
         """Start a fleet with its files in `directory` (made if absent); end it with `close` or `with`.
 
         Takes the best isolation and server that work here; `isolation` and `server` narrow the choice.
-        Raises DemoError when none does, naming what refused.
+        Raises DemoError when none does, naming what refused, and when the directory holds anything else.
         """
         directory = directory.absolute()
         notes: list[str] = []
-        for kind, ssh in _choices(isolation, server):
-            fleet = cls(directory, kind, ssh, notes)
-            try:
-                fleet._open()
-            except NotOurs:
-                raise
-            except (DemoError, OSError) as error:
-                fleet.close()
-                notes.append(f"{kind.value} with {ssh.value} SSH: {error}")
-            except BaseException:
-                fleet.close()
-                raise
-            else:
-                return fleet
-        raise DemoError("no demo fleet can be started here: " + "; ".join(notes or ["nothing to try"]))
+        with ExitStack() as stack:
+            stack.enter_context(_claim(directory))
+            for kind, ssh in _choices(isolation, server):
+                last_resort = (_UNISOLATED,) if kind is Isolation.NONE else ()
+                fleet = cls(directory, kind, ssh, (*notes, *last_resort))
+                with ExitStack() as attempt:
+                    attempt.callback(fleet.close)
+                    try:
+                        fleet._open()
+                    except (DemoError, OSError) as error:
+                        notes.append(f"Not with {ssh.value} in {kind.value}: {error}.")
+                        continue
+                    attempt.pop_all()
+                    fleet._ending.push(stack.pop_all())
+                    return fleet
+        raise DemoError(" ".join(["No demo fleet can be started here.", *notes]))
 
     def __enter__(self) -> DemoFleet:
         return self
@@ -105,15 +106,15 @@ class DemoFleet:
             running.let_go()
         for running in self._running.values():
             running.end()
-        for refusing in self._refusing:
-            refusing.close()
         self._running.clear()
-        self._refusing.clear()
         for name in ("keys", "hosts"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
+        self._ending.close()
 
     def _open(self) -> None:
-        self._claim_directory()
+        for name in ("keys", "hosts", "policies"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.directory / name)
         (self.directory / "hosts").mkdir(mode=0o700)
         (self.directory / "keys").mkdir(mode=0o700)
         client = KeyPair.generate()
@@ -136,22 +137,10 @@ class DemoFleet:
         self.inventory.write_text("".join(self._inventory()), encoding="utf-8")
         self._write_policies(ports)
 
-    def _claim_directory(self) -> None:
-        """Make the directory ours, and remove what an earlier demo left in it, never anything else."""
-        marker = self.directory / _MARKER
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if not marker.exists() and any(self.directory.iterdir()):
-            raise NotOurs(f"{self.directory} is not empty, and no demo made it: name a new directory")
-        marker.touch()
-        for name in ("keys", "hosts", "policies"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self.directory / name)
-
     def _place(self, host: PlannedHost, address: str) -> None:
         if host.presence is Presence.DOWN:
             # Bound but not listening: connections are refused, and nobody else can take the port meanwhile.
-            refusing = socket.socket()
-            self._refusing.append(refusing)
+            refusing = self._ending.enter_context(socket.socket())
             refusing.bind((address, 0))
             self._addresses[host] = (address, refusing.getsockname()[1])
             return
@@ -175,7 +164,8 @@ class DemoFleet:
             "ansible_python_interpreter": os.path.realpath(sys.executable),
             "fleetaudit_boundary": boundary,
         }.items():
-            yield f"    {name}: {json.dumps(value)}\n"  # a JSON string is a YAML double-quoted one
+            # A string in JSON is one in YAML, once it does without surrogate pairs.
+            yield f"    {name}: {json.dumps(value, ensure_ascii=False)}\n"
         yield "  children:\n"
         planned = plan.hosts(self.isolation)
         seen: set[PlannedHost] = set()
@@ -198,6 +188,24 @@ class DemoFleet:
         for name in plan.policy_names(self.isolation):
             text = (shipped / f"{name}.yaml").read_text(encoding="utf-8")
             (self.policies / f"{name}.yaml").write_text(_with_ports(text, actual), encoding="utf-8")
+
+
+def _claim(directory: Path) -> TextIO:
+    """Make the directory ours alone until the result is closed. Raises DemoError where it is not to be had."""
+    marker = directory / _MARKER
+    with ExitStack() as undo:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not marker.exists() and any(directory.iterdir()):
+                raise DemoError(f"{directory} is not empty, and no demo made it: name a new directory")
+            claim = undo.enter_context(marker.open("a", encoding="ascii"))
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError(f"another demo runs in {directory}: name a new directory") from None
+        except OSError as error:
+            raise DemoError(f"{directory} cannot be used: {error.strerror}") from error
+        undo.pop_all()
+        return claim
 
 
 def _with_ports(policy: str, actual: Mapping[int, list[int]]) -> str:

@@ -55,9 +55,9 @@ def leave_outside(*, user_namespace: bool) -> None:
     _call("unshare", ctypes.c_int(flags | (_CLONE_NEWUSER if user_namespace else 0)))
     if user_namespace:
         # Without privilege a gid may be mapped only once setgroups is given up (user_namespaces(7)).
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"0 {uid} 1")
+        _write("/proc/self/gid_map", f"0 {gid} 1")
 
 
 def become_host(name: str, root: Path, home: Path, covered: Iterable[str]) -> None:
@@ -123,6 +123,13 @@ def _enter_root(root: Path) -> None:
     _call("pivot_root", b".", b".")
     _call("umount2", b".", ctypes.c_int(_MNT_DETACH))
     os.chdir("/")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="ascii")
+    except OSError as error:  # one of write(2) names no file
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _mount(source: str | Path, target: str | Path, kind: str | None, flags: int, options: str = "") -> None:

@@ -18,14 +18,14 @@ class Isolation(Enum):
 
     NAMESPACES = "namespaces"  # pid, network, uts and mount; needs root
     USER_NAMESPACES = "user namespaces"  # the same within a user namespace; needs no privilege
-    NONE = "none"  # ordinary processes of this machine
+    NONE = "no namespaces"  # ordinary processes of this machine
 
 
 class Server(Enum):
     """Which SSH server a demo host runs."""
 
-    OPENSSH = "OpenSSH"
-    EMBEDDED = "embedded"
+    OPENSSH = "OpenSSH's server"
+    EMBEDDED = "the embedded server"
 
 
 class Presence(Enum):
