@@ -1,0 +1,226 @@
+"""A host may stall in any phase: the deadline ends it, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+import pytest
+from paramiko.packet import Packetizer
+
+from fleetaudit.errors import ConnectError, DeadlineError, HostError
+from fleetaudit.model import Host
+from fleetaudit.transport.options import HostKeyChecking, SshOptions
+from fleetaudit.transport.ssh import SshTransport
+from fleetaudit.transport.watchdog import Watchdog
+from tests.conftest import make_key
+from tests.transport import embedded as ssh_server
+from tests.transport.conversations import Send
+from tests.transport.embedded import Login, embedded, new_host_key, serve, stalls_on
+
+BANNER = b"SSH-2.0-stall\r\n"
+
+
+class Stalls:
+    """Ways to answer a connection that never come to an end."""
+
+    def __init__(self, host_key: paramiko.PKey) -> None:
+        self.host_key = host_key
+        self.released = threading.Event()
+
+    def repeat(self, connection: socket.socket, data: bytes, seconds: float) -> None:
+        while not self.released.wait(seconds):
+            connection.sendall(data)
+
+    def say_once(self, connection: socket.socket, data: bytes) -> None:
+        connection.sendall(data)
+        self.released.wait(30)
+
+    def speak(self, connection: socket.socket, login: Login, packets: type[Packetizer] = Packetizer) -> None:
+        serve(connection, login, self.host_key, packets)
+
+    def on(self, kind: int) -> Callable[[socket.socket], None]:
+        return lambda connection: self.speak(connection, Login(), stalls_on(kind, self.released))
+
+
+@dataclass
+class Mute(Login):
+    """Runs a command that is silent, or that trickles, or that ends without an exit status."""
+
+    stalls: Stalls
+    how: str
+
+    def __post_init__(self) -> None:
+        Login.__init__(self)
+
+    def execute(self, channel: paramiko.Channel) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            if self.how == "eof":
+                channel.sendall(b"all of it")
+                channel.shutdown_write()
+            while not self.stalls.released.wait(0.2):
+                if self.how == "trickle":
+                    channel.sendall(b".")
+
+
+def ways(stalls: Stalls) -> dict[str, Callable[[socket.socket], None]]:
+    """Every phase in which paramiko alone waits long or for ever."""
+    return {
+        "no banner": lambda connection: stalls.say_once(connection, b""),
+        "endless lines before the banner": lambda connection: stalls.repeat(connection, b"hello\r\n", 0.3),
+        "endless bytes before the banner": lambda connection: stalls.repeat(connection, b"x", 0.1),
+        "no key exchange": lambda connection: stalls.say_once(connection, BANNER),
+        "half a packet": lambda connection: stalls.say_once(connection, BANNER + b"\0\0\2\0\4\x14"),
+        "mid key exchange": stalls.on(ssh_server.KEX_REPLY),
+        "service": stalls.on(ssh_server.SERVICE_REQUEST),
+        "login": stalls.on(ssh_server.AUTH_REQUEST),
+        "channel": stalls.on(ssh_server.CHANNEL_OPEN),
+        "command": stalls.on(ssh_server.CHANNEL_REQUEST),
+        "no output": lambda connection: stalls.speak(connection, Mute(stalls, "silent")),
+        "trickle": lambda connection: stalls.speak(connection, Mute(stalls, "trickle")),
+        "no exit status": lambda connection: stalls.speak(connection, Mute(stalls, "eof")),
+    }
+
+
+def transport_without_checks(directory: Path, timeout: float = 10.0) -> SshTransport:
+    make_key(directory / "login")
+    return SshTransport(
+        SshOptions(
+            host_key_checking=HostKeyChecking.OFF,
+            keys=(str(directory / "login"),),
+            use_agent=False,
+            connect_timeout=timeout,
+        )
+    )
+
+
+def attempt(ssh: SshTransport, port: int, deadline: float) -> tuple[HostError | None, float]:
+    try:
+        ssh.run(Host("h", "127.0.0.1", port, user="u"), "x", Send(b"data"), deadline)
+    except HostError as error:
+        return error, time.monotonic()
+    return None, time.monotonic()
+
+
+@pytest.mark.parametrize("how", ["deadline", "cancel"])
+def test_every_phase_ends_in_time_and_leaves_nothing(tmp_path: Path, how: str) -> None:
+    threads = set(threading.enumerate())
+    descriptors = set(Path("/proc/self/fd").iterdir())
+    stalls = Stalls(new_host_key(tmp_path))
+    ssh = transport_without_checks(tmp_path)
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(embedded(handle)) for name, handle in ways(stalls).items()}
+        stack.callback(stalls.released.set)
+        pool = stack.enter_context(ThreadPoolExecutor(len(servers)))
+        end = time.monotonic() + 2
+        deadline = end if how == "deadline" else end + 30
+        attempts = {
+            name: pool.submit(attempt, ssh, server.port, deadline) for name, server in servers.items()
+        }
+        if how == "cancel":
+            time.sleep(end - time.monotonic())  # the moment matters, not what has happened by then
+            ssh.cancel()
+        outcomes = {name: future.result(timeout=20) for name, future in attempts.items()}
+        ssh.close()
+    expected = "DeadlineError: no complete answer within the deadline"
+    if how == "cancel":
+        expected = "ConnectError: cancelled"
+    errors = {name: f"{type(error).__name__}: {error}" for name, (error, _) in outcomes.items()}
+    assert errors == dict.fromkeys(servers, expected)
+    assert {name: ended - end for name, (_, ended) in outcomes.items() if not 0 <= ended - end < 1} == {}
+    assert set(threading.enumerate()) <= threads
+    assert set(Path("/proc/self/fd").iterdir()) <= descriptors
+
+
+@pytest.mark.parametrize(("timeout", "kind"), [(10.0, DeadlineError), (0.5, ConnectError)])
+def test_an_address_that_swallows_connections(tmp_path: Path, timeout: float, kind: type[HostError]) -> None:
+    """A full backlog on loopback behaves like a packet filter that drops."""
+    transport = transport_without_checks(tmp_path, timeout)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        began = time.monotonic()
+        error, ended = attempt(transport, listener.getsockname()[1], began + 1)
+        transport.close()
+    assert isinstance(error, kind)
+    assert ended - began < 2
+
+
+def test_a_stuck_resolver_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def stuck(*_: object, **__: object) -> list[object]:
+        released.wait(20)
+        return []
+
+    # The one thing a test cannot make hang for real: the C library's resolver.
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)
+    transport = transport_without_checks(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(DeadlineError):
+        transport.run(Host("h", "name.invalid", user="u"), "x", Send(), began + 0.5)
+    assert time.monotonic() - began < 1.5
+    transport.close()
+    released.set()
+
+
+def test_a_stuck_ssh_agent_does_not_hold_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "agent")
+    monkeypatch.setenv("SSH_AUTH_SOCK", path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(4)
+        transport = SshTransport(SshOptions())
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            transport.run(Host("h", "127.0.0.1", 9, user="u"), "x", Send(), began + 0.5)
+        assert time.monotonic() - began < 1.5
+        transport.close()
+
+
+def test_leases_end_in_the_order_of_their_deadlines_whatever_that_of_their_making() -> None:
+    watchdog = Watchdog()
+    ended: list[int] = []
+    everything = threading.Event()
+    began = time.monotonic()
+
+    def note(number: int) -> None:
+        ended.append(number)
+        if len(ended) == 4:
+            everything.set()
+
+    with contextlib.ExitStack() as stack:
+        for number in (3, 1, 4, 2):
+            lease = stack.enter_context(watchdog.lease(began + number / 10))
+            lease.attach(lambda number=number: note(number))  # type: ignore[misc]  # bound early
+        with watchdog.lease(began + 0.05) as released:
+            released.attach(lambda: ended.append(0))
+        assert everything.wait(5)
+    watchdog.close()
+    assert ended == [1, 2, 3, 4]
+
+
+def test_what_is_attached_to_an_ended_lease_is_hung_up_on_at_once() -> None:
+    watchdog = Watchdog()
+    hung_up: list[str] = []
+    with watchdog.lease(time.monotonic() + 20) as lease:
+        lease.attach(lambda: hung_up.append("early"))
+        watchdog.cancel()
+        watchdog.cancel()
+        lease.attach(lambda: hung_up.append("late"))
+        with pytest.raises(ConnectError):
+            lease.remaining()
+    watchdog.close()
+    assert hung_up == ["early", "late"]
+    with pytest.raises(ConnectError), watchdog.lease(time.monotonic() + 20):
+        pass
