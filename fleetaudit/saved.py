@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from fleetaudit.errors import OutputError, Place, Problem, SnapshotError
-from fleetaudit.model import Outcome
+from fleetaudit.model import HostContext, Outcome
 from fleetaudit.snapshot import decode_line
 
 _MAX_LINE = 64 * 1024 * 1024
@@ -16,6 +16,7 @@ _MAX_LINE = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class _Entry:
     host: str
+    context: HostContext
     collected_at: str
     place: Place
     source: int
@@ -31,9 +32,9 @@ class SavedLines:
     entries: tuple[_Entry, ...]
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        """The hosts, sorted."""
-        return tuple(entry.host for entry in self.entries)
+    def targets(self) -> tuple[tuple[str, HostContext], ...]:
+        """The hosts with what their lines say of the inventory, sorted by name."""
+        return tuple((entry.host, entry.context) for entry in self.entries)
 
     def __iter__(self) -> Iterator[bytes]:
         for entry in self.entries:
@@ -79,7 +80,9 @@ def _entries(name: str, file: BinaryIO, source: int, problems: list[Problem]) ->
             except OutputError as error:
                 problems.append(Problem(str(error), place))
             else:
-                yield _Entry(outcome.host, _collected_at(outcome), place, source, offset, len(line))
+                yield _Entry(
+                    outcome.host, outcome.context, _collected_at(outcome), place, source, offset, len(line)
+                )
         offset += len(line)
 
 

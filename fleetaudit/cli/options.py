@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +12,62 @@ from fleetaudit.model import Boundary, Severity
 from fleetaudit.transport.options import HostKeyChecking
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Targeting:
+    """Which hosts."""
+
+    pattern: str
+    inventory: tuple[str, ...]
+    limit: str | None
+    local: bool
+    local_name: str
+    local_group: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """How to reach them. Times in seconds."""
+
+    user: str | None
+    ask_pass: bool
+    private_key: str | None
+    become: bool
+    become_user: str | None
+    become_method: str | None
+    ask_become_pass: bool
+    forks: int
+    timeout: float
+    deadline: float
+    retries: int
+    host_key_checking: str
+    known_hosts: tuple[str, ...]
+    send_passwords_unverified: bool
+    boundary: str | None
+    list_hosts: bool
+    verbose: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What to judge them by, and what to write."""
+
+    policies: tuple[str, ...]
+    outputs: tuple[str, ...]
+    fail_on: str
+    require_coverage: float
+    allow_unjudged: bool
+    include_pass: bool
+    quiet: bool
+
+
+def pick(kind: type[T], options: Mapping[str, Any]) -> T:
+    """The options of one kind out of everything click parsed."""
+    return kind(**{item.name: options[item.name] for item in fields(kind)})  # type: ignore[arg-type]  # any dataclass
 
 
 def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -28,7 +85,9 @@ def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) ->
 
 TARGETS = _all(
     click.argument("pattern", default="all"),
-    click.option("-i", "--inventory", multiple=True, metavar="SOURCE", help="Inventory file, or host1,host2,"),
+    click.option(
+        "-i", "--inventory", multiple=True, metavar="SOURCE", help="Inventory file, or host1,host2,"
+    ),
     click.option("-l", "--limit", metavar="PATTERN", help="Only the hosts that also match this pattern."),
     click.option("--local", is_flag=True, help="This machine, without SSH or inventory."),
     click.option("--local-name", default="localhost", show_default=True, help="Its name in the report."),
@@ -43,40 +102,88 @@ CONNECTION = _all(
     click.option("--become-user", help="User to become (default root)."),
     click.option("--become-method", type=click.Choice(["sudo", "doas", "su"]), help="How (default sudo)."),
     click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password that become needs."),
-    click.option("-f", "--forks", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Hosts at a time."),
     click.option(
-        "-T", "--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds to connect."
+        "-f",
+        "--forks",
+        type=click.IntRange(1, 10_000),
+        default=50,
+        show_default=True,
+        help="Hosts at a time.",
     ),
     click.option(
-        "--deadline", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds for one host, in all."
+        "-T",
+        "--timeout",
+        type=click.FloatRange(0.1),
+        default=10.0,
+        show_default=True,
+        help="Seconds to connect.",
     ),
     click.option(
-        "--retries", type=click.IntRange(0, 100), default=0, show_default=True, help="Tries more when a connection fails."
+        "--deadline",
+        type=click.FloatRange(0.1),
+        default=60.0,
+        show_default=True,
+        help="Seconds for one host, in all.",
     ),
     click.option(
-        "--host-key-checking", type=_values(HostKeyChecking), default="strict", show_default=True, help="Unknown host keys."
+        "--retries",
+        type=click.IntRange(0, 100),
+        default=0,
+        show_default=True,
+        help="Tries more when a connection fails.",
     ),
-    click.option("--known-hosts", multiple=True, metavar="FILE", help="Host keys (default ~/.ssh/known_hosts)."),
     click.option(
-        "--send-passwords-unverified", is_flag=True, help="Send passwords to hosts whose key nobody vouched for."
+        "--host-key-checking",
+        type=_values(HostKeyChecking),
+        default="strict",
+        show_default=True,
+        help="Unknown host keys.",
     ),
-    click.option("--boundary", type=_values(Boundary), help="What a host is: a machine, or the container it runs in."),
+    click.option(
+        "--known-hosts", multiple=True, metavar="FILE", help="Host keys (default ~/.ssh/known_hosts)."
+    ),
+    click.option(
+        "--send-passwords-unverified",
+        is_flag=True,
+        help="Send passwords to hosts whose key nobody vouched for.",
+    ),
+    click.option(
+        "--boundary", type=_values(Boundary), help="What a host is: a machine, or the container it runs in."
+    ),
     click.option("--list-hosts", is_flag=True, help="Print the targets and stop."),
     click.option("-v", "--verbose", count=True, help="A line per host on standard error."),
 )
 
 JUDGEMENT = _all(
     click.option(
-        "-p", "--policy", "policies", multiple=True, required=True, metavar="PATH", help="Policy file or directory."
+        "-p",
+        "--policy",
+        "policies",
+        multiple=True,
+        required=True,
+        metavar="PATH",
+        help="Policy file or directory.",
     ),
-    click.option("-o", "--output", "outputs", multiple=True, metavar="FORMAT=PATH", help="Report; - is stdout."),
     click.option(
-        "--fail-on", type=_values(Severity), default="low", show_default=True, help="Least severity that exits with 1."
+        "-o", "--output", "outputs", multiple=True, metavar="FORMAT=PATH", help="Report; - is stdout."
     ),
     click.option(
-        "--require-coverage", type=click.FloatRange(0, 100), default=100.0, show_default=True, help="Percent of targets."
+        "--fail-on",
+        type=_values(Severity),
+        default="low",
+        show_default=True,
+        help="Least severity that exits with 1.",
     ),
-    click.option("--allow-unjudged", is_flag=True, help="Hosts that no policy judged do not make the run incomplete."),
+    click.option(
+        "--require-coverage",
+        type=click.FloatRange(0, 100),
+        default=100.0,
+        show_default=True,
+        help="Percent of targets.",
+    ),
+    click.option(
+        "--allow-unjudged", is_flag=True, help="Hosts that no policy judged do not make the run incomplete."
+    ),
     click.option("--include-pass", is_flag=True, help="List what passed in the text report too."),
     click.option("-q", "--quiet", is_flag=True, help="No text report on standard output, no progress."),
 )

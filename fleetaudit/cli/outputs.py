@@ -43,14 +43,15 @@ def parse_outputs(values: Sequence[str], *, quiet: bool) -> tuple[Output, ...]:
         if any(Path(path) == Path(other.path) for other in outputs):
             raise ConfigError(Problem(f"two outputs go to {visible(path)}", hint="give each its own path"))
         if path != "-":
-            _require_writable(Path(path))
+            require_writable(Path(path))
         outputs.append(Output(name, path))
     if not quiet and all(output.path != "-" for output in outputs):
         outputs.append(Output("text", "-"))
     return tuple(outputs)
 
 
-def _require_writable(path: Path) -> None:
+def require_writable(path: Path) -> None:
+    """Refuse a path that no file can be written to. Raises ConfigError."""
     folder = path.parent
     if path.is_dir():
         raise ConfigError(Problem(f"{visible(str(path))} is a directory", hint="name a file"))

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import click
 
-from fleetaudit import __version__
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
-from fleetaudit.agent.payload import AgentConfig, agent_sha256, build
-from fleetaudit.cli.files import read_bytes
+from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.cli.options import Connecting, Targeting
 from fleetaudit.cli.progress import observer
-from fleetaudit.collect import Agent, Clock, Collected, Collection, CollectOptions
+from fleetaudit.collect import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
 from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.events import Observer
-from fleetaudit.inventory import Inventory, load
-from fleetaudit.inventory.base import Overrides, apply
-from fleetaudit.model import Become, Boundary, Host, HostContext, Secret, Source
+from fleetaudit.inventory import Overrides, Stated, apply, load
+from fleetaudit.model import Boundary, Host, Secret, Source
 from fleetaudit.transport import Transports
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 
-Options = Mapping[str, object]
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
@@ -72,21 +67,66 @@ class Interrupt:
                 signal.signal(number, handler)
 
 
-def targets(options: Options) -> Targets:
+def targets(targeting: Targeting, connecting: Connecting) -> Targets:
     """The hosts the options name. Raises ConfigError when there are none, or the options contradict."""
-    if options["local"]:
-        if options["inventory"] or options["limit"] or options["pattern"] != "all":
-            raise ConfigError(Problem("--local audits this machine only", hint="leave out -i, -l and the pattern"))
-        groups = tuple(sorted(set(_texts(options["local_group"]))))
-        name = str(options["local_name"])
-        host = Host(name, "", transport="local", context=HostContext(groups=groups))
-        inventory = Inventory.of(host) if False else None
-        hosts: tuple[Host, ...] = (host,) if inventory is None else ()
-        return Targets(tuple(_with_overrides(item, options) for item in hosts))
-    chosen = _texts(options["inventory"])
-    if not chosen:
+    overrides = _overrides(connecting)
+    if targeting.local:
+        if targeting.inventory or targeting.limit or targeting.pattern != "all":
+            problem = Problem("--local audits this machine only", hint="leave out -i, -l and the pattern")
+            raise ConfigError(problem)
+        groups = tuple(sorted(set(targeting.local_group) - {"all"}))
+        return Targets((apply(Stated(targeting.local_name, transport="local", groups=groups), overrides),))
+    if not targeting.inventory:
         raise ConfigError(Problem("no inventory", hint="pass -i inventory.yaml, -i host1,host2, or --local"))
-    loaded = load(chosen, read_bytes)
-    limit = options["limit"]
-    hosts = loaded.select(str(options["pattern"]), limit if isinstance(limit, str) else None)
-    return Targets(tuple(_with_overrides(host, options) for host in hosts), loaded.sources)
+    inventory = load(targeting.inventory, home=str(Path.home()), overrides=overrides)
+    return Targets(inventory.select(targeting.pattern, targeting.limit), inventory.sources)
+
+
+@contextlib.contextmanager
+def collecting(
+    hosts: Sequence[Host], connecting: Connecting, interrupt: Interrupt, *, quiet: bool = False
+) -> Iterator[Collection]:
+    """Ask the hosts; SIGINT ends the asking early and is remembered in `interrupt`."""
+    with Transports(_ssh_options(connecting)) as transports:
+        collection = Collection(
+            hosts,
+            transports,
+            Agent(command, _conversation, read_frame),
+            new_nonce=lambda: secrets.token_hex(16),
+            options=CollectOptions(connecting.forks, connecting.deadline, connecting.retries),
+            observer=observer(connecting.verbose, quiet=quiet),
+        )
+        with interrupt.guard(collection.stop), collection:
+            yield collection
+
+
+def _conversation(host: Host, nonce: str) -> Conversation:
+    return AgentConversation(host, nonce, build(AgentConfig(nonce=nonce, name=host.name)))
+
+
+def _overrides(options: Connecting) -> Overrides:
+    return Overrides(
+        user=options.user,
+        private_key=str(Path(options.private_key).expanduser()) if options.private_key else None,
+        password=_ask("SSH password") if options.ask_pass else None,
+        become=options.become,
+        become_user=options.become_user,
+        become_method=options.become_method,
+        become_password=_ask("become password") if options.ask_become_pass else None,
+        boundary=Boundary(options.boundary) if options.boundary else None,
+    )
+
+
+def _ask(what: str) -> Secret:
+    return Secret(click.prompt(what, hide_input=True, err=True))
+
+
+def _ssh_options(options: Connecting) -> SshOptions:
+    home = Path("~/.ssh").expanduser()
+    return SshOptions(
+        known_hosts=options.known_hosts or (str(home / "known_hosts"), "/etc/ssh/ssh_known_hosts"),
+        host_key_checking=HostKeyChecking(options.host_key_checking),
+        keys=tuple(str(home / name) for name in _DEFAULT_KEYS),
+        send_passwords_unverified=options.send_passwords_unverified,
+        connect_timeout=options.timeout,
+    )

@@ -127,15 +127,16 @@ def _finding(finding: Finding, remediation: str) -> Json:
     return {
         "verdict": finding.verdict.value,
         "reason": finding.reason,
-        "listener": _listener(finding.listener) if finding.listener else None,
-        "owners": [_owner(holder) for holder in holders(finding)],
+        "listener": listener_record(finding.listener) if finding.listener else None,
+        "owners": [owner_record(holder) for holder in holders(finding)],
         "waiver": finding.waiver,
         "remediation": remediation,
         "fingerprint": finding.fingerprint,
     }
 
 
-def _listener(listener: Listener) -> Json:
+def listener_record(listener: Listener) -> Json:
+    """A listener as every JSON format shows it."""
     return _known(
         protocol=listener.protocol,
         family=listener.family,
@@ -153,7 +154,8 @@ def _listener(listener: Listener) -> Json:
     )
 
 
-def _owner(holder: Holder) -> Json:
+def owner_record(holder: Holder) -> Json:
+    """A holder of a listener as every JSON format shows it."""
     owner, process = holder.owner, holder.owner.process
     record = _known(
         pid=process.pid,

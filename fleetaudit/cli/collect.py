@@ -1,0 +1,68 @@
+"""`fleetaudit collect`: snapshots as JSON Lines, to be judged later."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from fleetaudit.cli.inventory import list_hosts
+from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
+from fleetaudit.cli.outputs import require_writable, say
+from fleetaudit.cli.session import Interrupt, collecting, targets
+from fleetaudit.errors import ReportError
+from fleetaudit.summary import ExitCode
+
+
+@click.command("collect")
+@TARGETS
+@CONNECTION
+@click.option(
+    "--output", required=True, metavar="FILE", help="Where the JSON Lines go; - is standard output."
+)
+def command(output: str, **options: object) -> int:
+    """Ask every host that PATTERN selects who listens there; one line per host, answered or not."""
+    targeting, connecting = pick(Targeting, options), pick(Connecting, options)
+    if connecting.list_hosts:
+        list_hosts(targets(targeting, connecting))
+        return ExitCode.COMPLIANT
+    if output != "-":
+        require_writable(Path(output))
+    goal = targets(targeting, connecting)
+    interrupt = Interrupt()
+    failed = 0
+    with _sink(output) as put, collecting(goal.hosts, connecting, interrupt) as collection:
+        for collected in collection:
+            put(collected.line + b"\n")
+            failed += collected.outcome.snapshot is None
+    say(f"{len(goal.hosts) - failed} of {len(goal.hosts)} hosts answered")
+    if interrupt.happened:
+        return ExitCode.INTERRUPTED
+    return ExitCode.INCOMPLETE if failed else ExitCode.COMPLIANT
+
+
+@contextmanager
+def _sink(output: str) -> Iterator[Callable[[bytes], object]]:
+    """Where lines go. A file appears under its name when it is whole; what is interrupted is still kept."""
+    if output == "-":
+        yield sys.stdout.buffer.write
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream.write
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror or error}") from error
