@@ -48,7 +48,7 @@ COLUMNS: Final = (
 )
 META_SCHEMA: Final = "fleetaudit.csv-meta/1"
 
-_FORMULA: Final = tuple("=+-@＝＋－＠")  # noqa: RUF001  (spreadsheets take the full-width forms too)
+_FORMULA: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # full-width forms are formulas in some locales
 _CELL_LIMIT: Final = 32_000  # Excel cuts a cell at 32,767 characters without a word
 
 
@@ -144,16 +144,19 @@ def _finding_cells(finding: Finding, result: Result) -> dict[str, str]:
 
 def _owners(finding: Finding) -> str:
     """Every owner of the listener: python3[80](www-data); sh[81](www-data)."""
-    everybody = [
-        f"{_part(wording.program(process))}[{process.pid}]({_part(wording.account(process))})"
-        for process in (holder.owner.process for holder in wording.holders(finding))
-    ]
+    everybody = [_owner(holder) for holder in wording.holders(finding)]
     state = finding.listener.owner_state if finding.listener else None
     if isinstance(state, str) and state not in ("", "owned"):
         everybody.append(f"({_part(state)})")
     elif finding.listener and not everybody:
         everybody.append("(unknown)")
     return "; ".join(everybody)
+
+
+def _owner(holder: wording.Holder) -> str:
+    process = holder.owner.process
+    name = f"{_part(wording.program(process))}[{process.pid}]({_part(wording.account(process))})"
+    return f"held_by:{name}" if holder.held_by else name
 
 
 def _part(text: str) -> str:

@@ -71,7 +71,8 @@ def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: R
         page.write(f"{rule.severity.value:9} {rule.policy}/{rule.rule}: {where}", indent=2, hang=10)
     if len(violations) > options.entries:
         page.write(f"and {len(violations) - options.entries} more rules, all of them below", indent=2)
-    page.blank()
+    if violations:
+        page.blank()
     reached = summary.ok + summary.partial
     page.write(
         f"{_number(summary.targeted, 'host')} targeted, {reached} reached, {summary.ok} fully covered, "
@@ -148,6 +149,8 @@ def _entry(page: Page, fold: Fold[K], finding: Finding) -> None:
     if not alone:
         page.write(str(fold.hosts), indent=4, hang=0)
     _owners(page, wording.holders(finding), pids=alone)
+    if finding.listener and (state := wording.unowned(finding.listener)):
+        page.write(f"  ({state})", indent=4)
     example = "" if alone else f"on {fold.hosts.names[0]}: "
     page.write(f"{example}{finding.reason}", indent=4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fleetaudit.model import Finding, Listener, Maybe, Missing, Owner, Process
 
@@ -94,6 +95,25 @@ def endpoint(listener: Listener) -> str:
         where = f"{address}{device}" + (f":{word(listener.port)}" if listener.port is not None else "")
     space = "" if listener.netns.host is True else f" in network namespace {namespace(listener)}"
     return f"{listener.protocol} {where}{space}"
+
+
+_STATES: Final = {
+    "kernel": "the kernel's own: no process can hold it",
+    "queue": "held in a queue: see who could receive it",
+    "io_uring": "held by an io_uring ring",
+    "vanished": "its owner ended while the host was read",
+    "unknown": "not every owner could be seen",
+}
+
+
+def unowned(listener: Listener) -> str:
+    """What its owners do not say about who holds a listener; "" when they are all there is."""
+    state = listener.owner_state
+    if isinstance(state, Missing):
+        return "" if listener.owners else "no owner was seen"
+    if state == "owned":
+        return ""
+    return _STATES.get(state, state)
 
 
 def controls(references: Mapping[str, Sequence[str]]) -> str:

@@ -1,0 +1,67 @@
+"""Every format over every case, byte for byte. FLEETAUDIT_UPDATE_GOLDEN=1 writes the files anew."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleetaudit.report import RenderOptions, parts
+from tests.report.cases import CASES, WIDE, render
+
+GOLDEN = Path(__file__).parent / "golden"
+# `many` is for folding, which only the text report does; its JSON would be megabytes.
+FORMATS = [
+    (case, name)
+    for case in CASES
+    for name in ("text", "json", "jsonl", "csv")
+    if case != "many" or name == "text"
+]
+
+
+def agrees(path: Path, data: bytes) -> None:
+    if os.environ.get("FLEETAUDIT_UPDATE_GOLDEN"):
+        path.write_bytes(data)
+    assert data == path.read_bytes(), f"{path.name} differs; FLEETAUDIT_UPDATE_GOLDEN=1 accepts what there is"
+
+
+@pytest.mark.parametrize(("case", "name"), FORMATS)
+def test_bytes(case: str, name: str) -> None:
+    for part, made in enumerate(parts(name, RenderOptions())):
+        agrees(GOLDEN / f"{case}.{name}{made.suffix}", render(name, CASES[case](), part=part))
+
+
+@pytest.mark.parametrize("case", ["verdicts", "many"])
+def test_wide_coloured_text_with_passes(case: str) -> None:
+    agrees(GOLDEN / f"{case}.wide.text", render("text", CASES[case](), WIDE))
+
+
+def test_no_golden_file_is_left_over() -> None:
+    expected = {
+        f"{case}.{name}{made.suffix}" for case, name in FORMATS for made in parts(name, RenderOptions())
+    }
+    assert {path.name for path in GOLDEN.iterdir()} == expected | {"verdicts.wide.text", "many.wide.text"}
+
+
+def test_same_bytes_under_any_hash_seed() -> None:
+    script = (
+        "import hashlib; from tests.report.cases import CASES, render\n"
+        "for case in CASES:\n"
+        "    for name in ('text', 'json', 'csv'):\n"
+        "        print(hashlib.sha256(render(name, CASES[case]())).hexdigest())\n"
+    )
+    root = Path(__file__).parents[2]
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            check=True,
+            capture_output=True,
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+        ).stdout
+        for seed in ("0", "1", "4242")
+    }
+    assert len(seen) == 1
