@@ -117,7 +117,7 @@ def _is_ipv6(text: str) -> bool:
 def _term(piece: str, text: str) -> Term:
     operator = piece[0] if piece[:1] in ("!", "&") else ""
     name = piece[len(operator) :].strip()
-    if not name:
+    if not name.removeprefix("~"):
         raise _mistake(text, "a term is empty", "remove the separator or write a name")
     if any(char.isspace() or not char.isprintable() for char in name):
         raise _mistake(

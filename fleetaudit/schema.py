@@ -68,7 +68,7 @@ def load(name: str) -> dict[str, object]:
 def problems(document: Document, name: str) -> tuple[Problem, ...]:
     """Every mistake of the document against the schema called `name`, in reading order."""
     if document.value is None:
-        return (Problem("the file is empty", document.place(()), f"write a {name} document"),)
+        return (Problem("the file is empty", document.place(()), f"its form: fleetaudit schema {name}"),)
     found = {
         problem
         for mistake in _validator(name)(document.value)

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from fleetaudit import schema, yamlio
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
 from fleetaudit.inventory import names
-from fleetaudit.inventory.tree import Tree, Variable
+from fleetaudit.inventory.tree import UNGROUPED, Tree, Variable
 from fleetaudit.yamlio import Document
 
 READS_FILE = True
@@ -92,7 +92,13 @@ class _Reader:
                 self._hosts(host, _mapping(variables), (*path, "hosts", host), name)
             except ConfigError as error:
                 self.problems += error.problems
-        for child, inner in _mapping(body.get("children")).items():
+        children = _mapping(body.get("children"))
+        if name == UNGROUPED and children:
+            # Its hosts are those in no other group: what Ansible makes of this depends on the file's order.
+            where = self._document.place((*path, "children"), key=True)
+            self.problems.append(Problem("'ungrouped' cannot have children", where, "use another group"))
+            return
+        for child, inner in children.items():
             self.group(child, _mapping(inner), (*path, "children", child), name)
 
     def _hosts(self, key: str, body: Mapping[str, object], path: _Path, group: str) -> None:

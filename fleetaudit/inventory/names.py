@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import math
 import re
 import string
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ _WITH_PORT: Final = re.compile(r"(?P<name>(?:[^\[\]:]|\[[^\[\]]*\])+):(?P<port>[
 _RANGE: Final = re.compile(
     r"(?:(?P<first>[0-9]{0,9}):(?P<last>[0-9]{1,9})|(?P<from>[A-Za-z]):(?P<to>[A-Za-z]))(?::(?P<step>[0-9]{1,9}))?\Z"
 )
+_MAX_NAMES: Final = 100_000  # what one name with ranges may stand for: catches a slip of the finger
 _RANGE_EXAMPLE: Final = "write for example web[01:50].example.org or db-[a:f]"
 
 
@@ -37,6 +39,9 @@ def expand(text: str, place: Place) -> tuple[Iterator[str], int | None]:
     port = _port(with_port["port"], text, place) if with_port else None
     parts = re.split(r"\[([^\[\]]*)\]", name)
     choices = [_range(part, text, place) if index % 2 else (part,) for index, part in enumerate(parts)]
+    if math.prod(map(len, choices)) > _MAX_NAMES:
+        message = f"'{visible(text)}' stands for more than {_MAX_NAMES} hosts"
+        raise InventoryError(Problem(message, place, "check the range"))
     return (check("".join(pieces), "host", place) for pieces in itertools.product(*choices)), port
 
 
@@ -92,11 +97,5 @@ def _range(text: str, whole: str, place: Place) -> list[str]:
         first, last, width = int(begin), int(found["last"]), len(begin) if padded else 0
     if first > last or not step:
         raise InventoryError(Problem(f"'{visible(whole)}': [{text}] holds nothing", place, _RANGE_EXAMPLE))
-    if (last - first) // step >= _MAX_RANGE:
-        message = f"'{visible(whole)}': [{text}] holds more than {_MAX_RANGE} names"
-        raise InventoryError(Problem(message, place, "check the range"))
-    numbers = range(first, last + 1, step)
+    numbers = range(first, min(last, first + _MAX_NAMES * step) + 1, step)  # one more than are taken
     return [letters[number] if found["from"] else str(number).zfill(width) for number in numbers]
-
-
-_MAX_RANGE: Final = 100_000
