@@ -41,9 +41,7 @@ class Journal:
     @classmethod
     def create(cls, directory: Path, run_id: str) -> Journal:
         """Begin a run below `directory`; refuses a run that is there already."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", run_id):
-            raise ReportError(f"not a run id: {run_id!r}")
-        path = directory / run_id / FILE
+        path = _path(directory, run_id)
         with _reported(path):
             # mkdir's mode is for the last part only, so private parents are made one by one.
             for part in (*reversed(directory.parents), directory):
@@ -55,7 +53,7 @@ class Journal:
     @classmethod
     def open(cls, directory: Path, run_id: str) -> Journal:
         """Go on with a run. A last line that was not written whole is dropped."""
-        path = directory / run_id / FILE
+        path = _path(directory, run_id)
         with _reported(path):
             journal = cls(path, os.open(path, os.O_RDWR | os.O_CLOEXEC))
             try:
@@ -139,6 +137,12 @@ class Journal:
                 self._index[host] = (self._end, len(line) - 1)
                 self._end += len(line)
         os.ftruncate(self._descriptor, self._end)
+
+
+def _path(directory: Path, run_id: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", run_id):
+        raise ReportError(f"not a run id: {run_id!r}")
+    return directory / run_id / FILE
 
 
 def _write_whole(descriptor: int, data: bytes, offset: int) -> None:

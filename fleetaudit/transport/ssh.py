@@ -51,7 +51,8 @@ class SshTransport:
     def __init__(self, options: SshOptions) -> None:
         self._options = options
         self._known_hosts = KnownHosts(options.known_hosts)
-        self._keys = KeyRing(options.keys, os.environ.get("SSH_AUTH_SOCK") if options.use_agent else None)
+        agent_socket = os.environ.get("SSH_AUTH_SOCK") if options.use_agent else None
+        self._keys = KeyRing(options.keys, agent_socket or None)
         self._watchdog = Watchdog()
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:

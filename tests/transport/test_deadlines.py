@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from paramiko.packet import Packetizer
 
 from fleetaudit.errors import ConnectError, DeadlineError, HostError
@@ -224,3 +227,26 @@ def test_what_is_attached_to_an_ended_lease_is_hung_up_on_at_once() -> None:
     assert hung_up == ["early", "late"]
     with pytest.raises(ConnectError), watchdog.lease(time.monotonic() + 20):
         pass
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=400), st.booleans())
+def test_no_garbage_is_more_than_a_failed_host(tmp_path: Path, garbage: bytes, framed: bool) -> None:
+    """Whatever a host sends before it has proved itself, it is a HostError and it ends in time."""
+    if framed:  # a packet of plausible size, so that the message parsers are reached
+        padding = 8 - (len(garbage) + 5) % 8 + 8
+        size = struct.pack(">IB", len(garbage) + 1 + padding, padding)
+        garbage = size + garbage + bytes(padding)
+    key = tmp_path / "login"
+    if not key.exists():
+        make_key(key)
+    ssh = SshTransport(SshOptions(keys=(str(key),), use_agent=False, host_key_checking=HostKeyChecking.OFF))
+
+    def handle(connection: socket.socket) -> None:
+        connection.sendall(BANNER + garbage)
+        connection.close()
+
+    with embedded(handle) as server:
+        error, _ = attempt(ssh, server.port, time.monotonic() + 5)
+    ssh.close()
+    assert isinstance(error, ConnectError)

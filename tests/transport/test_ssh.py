@@ -28,7 +28,7 @@ from fleetaudit.errors import (
 from fleetaudit.model import Become, Host, Secret
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 from fleetaudit.transport.ssh import SshTransport
-from tests.conftest import Sshd, free_port, make_key
+from tests.conftest import Sshd, free_port, make_key, processes
 from tests.transport.conversations import ASKING, Dialogue, Limited, Send, Silent
 from tests.transport.embedded import Login, embedded, new_host_key, serve
 
@@ -64,16 +64,6 @@ def nothing_left() -> Iterator[None]:
     yield
     assert set(threading.enumerate()) == threads
     assert set(Path("/proc/self/fd").iterdir()) <= descriptors
-
-
-def processes(marker: str) -> list[int]:
-    """Processes of the machine that carry the marker in their command line, but this one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and marker.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return [pid for pid in found if pid != os.getpid()]
 
 
 # ---------------------------------------------------------------- talking
