@@ -19,6 +19,7 @@ _WITH_PORT: Final = re.compile(r"(?P<name>(?:[^\[\]:]|\[[^\[\]]*\])+):(?P<port>[
 _RANGE: Final = re.compile(
     r"(?:(?P<first>[0-9]{0,9}):(?P<last>[0-9]{1,9})|(?P<from>[A-Za-z]):(?P<to>[A-Za-z]))(?::(?P<step>[0-9]{1,9}))?\Z"
 )
+_MAX_LENGTH: Final = 255
 _MAX_NAMES: Final = 100_000  # what one name with ranges may stand for: catches a slip of the finger
 _RANGE_EXAMPLE: Final = "write for example web[01:50].example.org or db-[a:f]"
 
@@ -29,6 +30,9 @@ def expand(text: str, place: Place) -> tuple[Iterator[str], int | None]:
     Ranges are Ansible's: `web[01:50]`, `db-[a:f]`, `[0:10:2]`, several in one name.
     Raises InventoryError for a range or port that is wrong; the names are checked as they are made.
     """
+    if len(text) > _MAX_LENGTH:
+        message = f"'{visible(text[:40])}…' is too long for a host name"
+        raise InventoryError(Problem(message, place, f"{_MAX_LENGTH} characters are allowed"))
     bracketed = _BRACKETED.match(text)
     if bracketed and _is_ipv6(bracketed["address"]):
         return iter((bracketed["address"],)), _port(bracketed["port"], text, place)
