@@ -1,0 +1,72 @@
+"""What is sent to a host: the agent's source behind one line of configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from fleetaudit import __version__
+
+ARGV_MODES = ("redacted", "full", "none")
+_NONCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What one run asks of the agent on one host. `max_output` is in bytes of JSON.
+
+    `name` is the controller's name of the host. Raises ValueError for what the agent could not use.
+    """
+
+    nonce: str
+    name: str | None = None
+    argv: str = "redacted"
+    budget_seconds: float = 30
+    max_output: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        check_nonce(self.nonce)
+        if self.argv not in ARGV_MODES:
+            raise ValueError(f"argv is one of {', '.join(ARGV_MODES)}")
+        if not 0 < self.budget_seconds < 86_400 or self.max_output <= 0:
+            raise ValueError("budget_seconds lies between 0 and 86400, max_output above 0")
+
+
+def check_nonce(nonce: str) -> None:
+    """Raises ValueError for a nonce that could not stand unquoted in a shell command and a frame's marker."""
+    if not _NONCE.fullmatch(nonce):
+        raise ValueError("a nonce has 1 to 128 letters, digits, _ or -")
+
+
+@cache
+def agent_source() -> bytes:
+    """The agent as it is in the package."""
+    return files("fleetaudit.agent").joinpath("agent.py").read_bytes()
+
+
+@cache
+def agent_sha256() -> str:
+    """The hash by which snapshots name the agent that wrote them."""
+    return hashlib.sha256(agent_source()).hexdigest()
+
+
+def build(config: AgentConfig) -> bytes:
+    """The program for one host, to be fed to `python3 -I -S -`."""
+    values: dict[str, str | float | None] = {
+        "nonce": config.nonce,
+        "sha256": agent_sha256(),
+        "version": __version__,
+        "argv": config.argv,
+        "budget_seconds": config.budget_seconds,
+        "max_output": config.max_output,
+        "name": config.name,
+    }
+    return f"FLEETAUDIT = {values!a}\n".encode("ascii") + agent_source()
+
+
+def script() -> bytes:
+    """The program to read or to run by hand: it needs no configuration."""
+    return agent_source()
