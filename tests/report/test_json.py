@@ -76,7 +76,7 @@ def test_the_schema_refuses_what_is_wrong(path: tuple[str | int, ...], value: ob
 
 
 def test_owners_are_all_that_hold_and_those_concerned_are_marked() -> None:
-    held = replace(WEB, owners=(LEAK,), held_by=(SERVER,))
+    held = replace(WEB, owners=(LEAK,), held_by=(SERVER, LEAK))
     (finding,) = document(report(reached("h", result(NO_SHELL, "h", leak(held)))))["results"][0]["findings"]
     marks = [(owner["pid"], owner["concerned"], owner.get("held_by", False)) for owner in finding["owners"]]
     assert marks == [(80, False, True), (81, True, False)]

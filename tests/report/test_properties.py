@@ -155,7 +155,7 @@ def audits(draw: st.DrawFn) -> HostAudit:
 
 fleets = st.lists(audits(), max_size=4)
 modest = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -83,6 +83,7 @@ def test_a_failed_host_is_named_with_status_and_detail(status: HostStatus) -> No
     page = shown(report(failed("db1", status, "why it failed")))
     assert page.startswith("INCOMPLETE: no violation seen; 1 host not audited; 1 result unknown")
     assert f"Not audited: 1 host\n  db1: {status.value}: why it failed\n" in page
+    assert "Could not be judged" not in page  # that its rules are unknown is said once
 
 
 def test_unknown_results_are_folded_by_reason() -> None:
