@@ -41,12 +41,12 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """How to ask one host: its command line, the conversation under a nonce, and the document in the reply.
+    """How to ask one host: its command line and conversation under a nonce, and the document in the reply.
 
     `read` raises a HostError when the reply is not one whole answer to that nonce.
     """
 
-    command: Callable[[Host], str]
+    command: Callable[[Host, str], str]
     conversation: Callable[[Host, str], Conversation]
     read: Callable[[str, Reply], bytes]
 
@@ -201,7 +201,7 @@ class Collection:
         nonce = self._new_nonce()
         conversation = self._agent.conversation(host, nonce)
         transport = self._transports.get(host.transport)
-        reply = transport.run(host, self._agent.command(host), conversation, deadline)
+        reply = transport.run(host, self._agent.command(host, nonce), conversation, deadline)
         received_at = self._now()
         line = snapshot_line(self._agent.read(nonce, reply), host, received_at)
         outcome = Outcome(

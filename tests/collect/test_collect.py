@@ -70,8 +70,10 @@ def read(nonce: str, reply: Reply) -> bytes:
 OPTIONS = CollectOptions(forks=4, deadline=20)
 # Goes on for ever, and ends once nobody listens.
 ENDLESS = "while sleep 0.05; do echo {}; done"
-AGENT = Agent(lambda host: f"ask {host.name}", lambda host, nonce: Payload(nonce), read)
-REMOTE = Agent(lambda host: f"cat; echo '{json.dumps(SNAPSHOT)}'", lambda host, nonce: Payload(nonce), read)
+AGENT = Agent(lambda host, nonce: f"ask {host.name}", lambda host, nonce: Payload(nonce), read)
+REMOTE = Agent(
+    lambda host, nonce: f"cat; echo '{json.dumps(SNAPSHOT)}'", lambda host, nonce: Payload(nonce), read
+)
 
 
 class Notes(Observer):

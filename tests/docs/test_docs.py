@@ -1,0 +1,126 @@
+"""Every command and every YAML example in the documentation is executed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fleetaudit import yamlio
+from fleetaudit.demo.fleet import DemoFleet
+from fleetaudit.derive import derive
+from fleetaudit.inventory import load
+from fleetaudit.policy.testing import run
+from fleetaudit.snapshot import decode_line
+from tests.build import policy
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: str
+    line: int
+    info: str
+    body: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text()
+        for found in FENCE.finditer(text):
+            line = text.count("\n", 0, found.start()) + 1
+            yield Block(str(page.relative_to(ROOT)), line, found["info"].strip(), found["body"])
+
+
+BLOCKS = list(blocks())
+YAML = [block for block in BLOCKS if block.info.startswith("yaml")]
+SHELL = [block for block in BLOCKS if block.info == "sh"]
+COMMANDS = [
+    (block, line) for block in SHELL for line in block.body.replace("\\\n", " ").splitlines() if line.strip()
+]
+
+
+def test_there_is_something_to_check_and_every_block_is_of_a_known_kind() -> None:
+    assert len(YAML) > 5
+    assert len(COMMANDS) > 5
+    kinds = {"sh", "text", "json", "yaml policy", "yaml rules", "yaml inventory", "yaml policy-test"}
+    assert [str(block) for block in BLOCKS if block.info not in kinds] == []
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_yaml_examples_load(block: Block, tmp_path: Path) -> None:
+    kind = block.info.removeprefix("yaml").strip()
+    if kind in ("policy", "rules"):
+        assert policy(block.body).rules
+    elif kind == "inventory":
+        path = tmp_path / "inventory.yaml"
+        path.write_text(block.body)
+        assert load([str(path)], home=str(tmp_path)).hosts
+    else:
+        document = yamlio.parse(block.body.encode(), str(block))
+        assert isinstance(document.value, dict)
+        subject = ROOT / "policies" / str(document.value["policy"])
+        cases = run(document, policy(subject.read_text()), lambda line: derive(decode_line(line)))
+        assert [case for case in cases if not case.passed] == []
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home directory with the demo fleet's inventory and host keys in the usual places."""
+    folder = tmp_path_factory.mktemp("home")
+    with DemoFleet.start(folder / "fleet") as fleet:
+        shutil.copy(fleet.inventory, folder / "inventory.yaml")
+        (folder / ".ssh").mkdir(mode=0o700)
+        shutil.copy(fleet.known_hosts, folder / ".ssh" / "known_hosts")
+        shutil.copytree(ROOT / "policies", folder / "policies")
+        yield folder
+
+
+@pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{block}-{line}" for block, line in COMMANDS])
+def test_commands_run(block: Block, command: str, home: Path) -> None:
+    if command.startswith("make "):
+        # The targets themselves are what CI runs; here only that they exist.
+        done = subprocess.run(
+            ["make", "-n", *command.split()[1:]], cwd=ROOT, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return
+    programs = home / "bin"
+    programs.mkdir(exist_ok=True)
+    wrapper = programs / "fleetaudit"
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -m fleetaudit "$@"\n')
+    wrapper.chmod(0o755)
+    environment = os.environ | {
+        "HOME": str(home),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(home / "state"),
+    }
+    snapshots = home / "snapshots.jsonl"
+    if "snapshots.jsonl" in command and not snapshots.exists():
+        collect = "fleetaudit collect -i inventory.yaml --output snapshots.jsonl"
+        subprocess.run(["sh", "-c", collect], cwd=home, env=environment, check=False, timeout=120)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode in (0, 1, 3), f"{command}: {done.returncode}\n{done.stderr.decode()}"
+    assert b"Traceback" not in done.stderr
