@@ -77,6 +77,20 @@ def test_a_group_in_several_places_has_the_depth_of_its_longest_way() -> None:
     assert hosts["h2"].context.groups == ("left", "top")
 
 
+def test_depth_counts_before_priority() -> None:
+    text = """
+    top:
+      vars: {ansible_user: top, ansible_group_priority: 99}
+      children: {low: {vars: {ansible_user: low}, hosts: {w1: }}}
+    """
+    assert by_name(from_text(text))["w1"].user == "low"
+
+
+def test_a_port_in_a_name_counts_where_the_host_is_first_named() -> None:
+    text = "{a: {hosts: {w1: {ansible_port: 1}, 'w2:2': }}, b: {hosts: {'w1:3': , 'w2:3': }}}"
+    assert [host.port for host in from_text(text).hosts] == [1, 2]
+
+
 def test_ranges_ports_and_addresses_in_names() -> None:
     inventory = from_file(HERE / "good" / "names.yaml")
     assert set(inventory.groups["web"]) == {

@@ -102,6 +102,9 @@ def alternatives(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 "oneOf": [{"type": "integer", "maximum": 65535}, {**ports, "additionalProperties": False}]
             },
             "size": {"anyOf": [{"enum": ["small"]}, {"type": "integer"}]},
+            "nested": {
+                "oneOf": [{"type": "integer"}, {"type": "array", "items": {"anyOf": [{"maximum": 9}]}}]
+            },
             "length": {"maxLength": 2, "minLength": 2},
             "odd": {"multipleOf": 2, "description": "An even number."},
         },
@@ -123,10 +126,14 @@ def alternatives(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("port: {from: a}", "port.from: 'a' cannot stand here (write a whole number)"),
         ("port: [1]", "port: a list cannot stand here (write a whole number or a mapping)"),
         ("size: big", "size: 'big' cannot stand here (write one of small or a whole number)"),
+        ("nested: [10]", "nested[0]: 10 is too big (the most is 9)"),
         ("length: a", "length: 'a' is too short (write at least 2)"),
         ("length: abc", "length: 'abc' is too long (write at most 2)"),
         ("odd: 3", "odd: 3 cannot stand here: 3 is not a multiple of 2 (An even number.)"),
-        ("x-any: 1\ny-any: 1", "p.yaml:2:1: unknown key 'y-any' (write one of port, size, length, odd)"),
+        (
+            "x-any: 1\ny-any: 1",
+            "p.yaml:2:1: unknown key 'y-any' (write one of port, size, nested, length, odd)",
+        ),
     ],
 )
 def test_of_alternatives_the_one_that_was_meant(text: str, expected: str) -> None:
