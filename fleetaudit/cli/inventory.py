@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -23,8 +24,8 @@ def command() -> None:
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def list_command(style: str, **options: object) -> None:
     """List the hosts that PATTERN selects, with their groups and how they are reached."""
-    hosts = targets(pick(Targeting, options), pick(Connecting, options)).hosts
-    click.echo(_json(hosts) if style == "json" else _text(hosts))
+    goal = targets(pick(Targeting, options), pick(Connecting, options))
+    click.echo(_json(goal) if style == "json" else _text(goal.hosts))
 
 
 def _text(hosts: tuple[Host, ...]) -> str:
@@ -45,17 +46,26 @@ def _groups(host: Host) -> str:
     return visible(",".join(host.context.groups))
 
 
-def _json(hosts: tuple[Host, ...]) -> str:
+def _json(goal: Targets) -> str:
     """The shape of `ansible-inventory --list`, without connection variables and secrets."""
-    groups: dict[str, list[str]] = {}
-    for host in hosts:
-        for group in host.context.groups:
-            groups.setdefault(group, []).append(host.name)
-    variables = {host.name: dict(host.context.variables) for host in hosts}
-    document: dict[str, object] = {name: {"hosts": sorted(names)} for name, names in sorted(groups.items())}
-    document["all"] = {"children": sorted(groups)}
+    chosen = {host.name for host in goal.hosts}
+    document: dict[str, object] = {}
+    for name, branch in goal.branches.items():
+        parts = {
+            "hosts": [host for host in branch.hosts if host in chosen],
+            "children": list(branch.children),
+        }
+        document[name] = {key: value for key, value in parts.items() if value}
+    variables = {host.name: host.context.variables for host in goal.hosts}
     document["_meta"] = {"hostvars": variables}
-    return json.dumps(document, indent=2, sort_keys=True, default=list)
+    return json.dumps(document, indent=2, sort_keys=True, default=_plain)
+
+
+def _plain(value: object) -> object:
+    """Frozen values of the model, which json does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 def list_hosts(goal: Targets) -> None:

@@ -68,18 +68,23 @@ def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> t
     """
     options = RenderOptions(include_pass=include_pass, width=_width(), colour=_colour())
     planned = [
-        (output.path + part.suffix if output.path != "-" else "-", part)
+        (output, part)
         for output in outputs
         for part in parts(output.format, options)[: 1 if output.path == "-" else None]
     ]
     failures: list[ReportError] = []
     with ExitStack() as stack:
-        files = [_target(path, stack) for path, _ in planned]
+        files = [_target(output, part, stack) for output, part in planned]
         _pump(report, [part for _, part in planned], files, failures)
+        broken = {file.output for file in files if file.broken}
         for file in files:
+            if file.output in broken:
+                continue  # a sidecar never stands without its report
             try:
                 file.finish()
-            except (OSError, ReportError) as error:
+            except BrokenPipeError:
+                _forget_standard_output()
+            except OSError as error:
                 failures.append(_failure(file.path, error))
     return tuple(failures)
 
@@ -97,9 +102,15 @@ def _pump(
             file.write(chunk)
         except BrokenPipeError:
             file.abandon()  # the reader of standard output has seen enough; the files are still written
+            _forget_standard_output()
         except OSError as error:
             failures.append(_failure(file.path, error))
             file.abandon()
+
+
+def _forget_standard_output() -> None:
+    """Python flushes standard output once more at exit, and would complain about the closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failure(path: str, error: Exception) -> ReportError:
@@ -110,24 +121,23 @@ def _failure(path: str, error: Exception) -> ReportError:
 class _Target:
     """One file being written under another name beside its own."""
 
-    def __init__(self, path: str, stream: BinaryIO, temporary: Path | None) -> None:
+    def __init__(self, output: Output, path: str, stream: BinaryIO, temporary: Path | None) -> None:
+        self.output = output
         self.path = path
+        self.broken = False
         self._stream = stream
         self._temporary = temporary
-        self._broken = False
 
     def write(self, chunk: bytes) -> None:
-        if not self._broken:
+        if not self.broken:
             self._stream.write(chunk)
 
     def abandon(self) -> None:
         """Give this file up; what is at its path stays as it was."""
-        self._broken = True
+        self.broken = True
 
     def finish(self) -> None:
         """Put the file in its place, whole."""
-        if self._broken:
-            return
         self._stream.flush()
         if self._temporary is not None:
             os.fsync(self._stream.fileno())
@@ -142,15 +152,15 @@ class _Target:
             self._temporary.unlink(missing_ok=True)
 
 
-def _target(path: str, stack: ExitStack) -> _Target:
-    if path == "-":
-        return _Target("standard output", sys.stdout.buffer, None)
-    folder = Path(path).parent
+def _target(output: Output, part: Part, stack: ExitStack) -> _Target:
+    if output.path == "-":
+        return _Target(output, "standard output", sys.stdout.buffer, None)
+    path = Path(output.path + part.suffix)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{Path(path).name}.", dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise _failure(path, error) from error
-    target = _Target(path, os.fdopen(descriptor, "wb"), Path(name))
+        raise _failure(str(path), error) from error
+    target = _Target(output, str(path), os.fdopen(descriptor, "wb"), Path(name))
     stack.callback(target.discard)
     return target
 

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,8 +20,9 @@ from fleetaudit.cli.progress import observer
 from fleetaudit.collect import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
 from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.inventory import Overrides, Stated, apply, load
+from fleetaudit.inventory import Branch, Overrides, Stated, apply, load
 from fleetaudit.model import Boundary, Host, Secret, Source
+from fleetaudit.text import visible
 from fleetaudit.transport import Transports
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 
@@ -34,6 +35,7 @@ class Targets:
 
     hosts: tuple[Host, ...]
     sources: tuple[Source, ...] = ()
+    branches: Mapping[str, Branch] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -79,7 +81,21 @@ def targets(targeting: Targeting, connecting: Connecting) -> Targets:
     if not targeting.inventory:
         raise ConfigError(Problem("no inventory", hint="pass -i inventory.yaml, -i host1,host2, or --local"))
     inventory = load(targeting.inventory, home=str(Path.home()), overrides=overrides)
-    return Targets(inventory.select(targeting.pattern, targeting.limit), inventory.sources)
+    for source in inventory.sources:
+        _warn_of_vars_beside(Path(source.path))
+    hosts = inventory.select(targeting.pattern, targeting.limit)
+    return Targets(hosts, inventory.sources, inventory.branches)
+
+
+def _warn_of_vars_beside(inventory: Path) -> None:
+    """What Ansible would read and fleetaudit does not could make the user or key another than expected."""
+    for name in ("group_vars", "host_vars"):
+        folder = inventory.parent / name
+        if inventory.is_file() and folder.is_dir():
+            click.echo(
+                f"warning: {visible(str(folder))} is not read; move its variables into the inventory",
+                err=True,
+            )
 
 
 @contextlib.contextmanager

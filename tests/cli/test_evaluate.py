@@ -207,7 +207,7 @@ def test_a_closed_pipe_does_not_lose_the_other_reports(folder: Path) -> None:
     command = f"{sys.executable} -m fleetaudit evaluate s.jsonl -p p.yaml -o text=- -o json=r.json | true"
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=False, timeout=60)  # noqa: S602
     assert b"Traceback" not in done.stderr
-    assert json.loads((folder / "r.json").read_text())["summary"]["targeted"] == 1
+    assert json.loads((folder / "r.json").read_text())["summary"]["hosts"]["targeted"] == 1
 
 
 def test_listeners_from_saved_snapshots(folder: Path) -> None:

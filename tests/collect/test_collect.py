@@ -485,7 +485,9 @@ def test_leaving_early_finishes_the_run() -> None:
 
 def test_a_signal_handler_may_stop_while_the_consumer_waits(sshd: Sshd) -> None:
     """Ctrl-C over real SSH: what has answered is kept, the rest is cut off, and soon."""
-    hang = replace(REMOTE, command=lambda host: ENDLESS if "hang" in host.name else REMOTE.command(host))
+    hang = replace(
+        REMOTE, command=lambda host, nonce: ENDLESS if "hang" in host.name else REMOTE.command(host, nonce)
+    )
     targets = [sshd.host("quick"), *(sshd.host(f"hang{number}") for number in range(3))]
     ssh = SshOptions(known_hosts=(sshd.known_hosts,), use_agent=False)
     found: list[Collected] = []
@@ -509,7 +511,7 @@ def test_a_signal_handler_may_stop_while_the_consumer_waits(sshd: Sshd) -> None:
 
 def test_a_keyboard_interrupt_leaves_nothing_behind(sshd: Sshd, wait_until: Callable[..., None]) -> None:
     marker = f"interrupted-{os.getpid()}"
-    hang = replace(REMOTE, command=lambda host: ENDLESS.format(marker))
+    hang = replace(REMOTE, command=lambda host, nonce: ENDLESS.format(marker))
     targets = [sshd.host(f"hang{number}") for number in range(3)]
     ssh = SshOptions(known_hosts=(sshd.known_hosts,), use_agent=False)
     notes = Notes()
