@@ -578,7 +578,7 @@ def redact_urls(arg: str) -> str:
 
 
 def redact_words(arg: str) -> str:
-    """The argument with secrets replaced: `name=secret`, `--name secret`, `Authorization: kind secret`, tokens."""
+    """The argument with secrets replaced: `name=secret`, `--name secret`, `Authorization: x secret`."""
     done = []
     hide = False
     named = False  # the word before was a secret's name that only a separator turns into one

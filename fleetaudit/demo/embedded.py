@@ -78,6 +78,7 @@ class Commands:
                     continue
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _feed(channel: paramiko.Channel, sink: IO[bytes]) -> None:

@@ -57,22 +57,20 @@ class DemoFleet:
         Raises DemoError when none does, naming what refused, and when the directory holds anything else.
         """
         directory = directory.absolute()
+        _claim(directory).close()  # what is wrong with it is wrong for every choice
         notes: list[str] = []
-        with ExitStack() as stack:
-            stack.enter_context(_claim(directory))
-            for kind, ssh in _choices(isolation, server):
-                last_resort = (_UNISOLATED,) if kind is Isolation.NONE else ()
-                fleet = cls(directory, kind, ssh, (*notes, *last_resort))
-                with ExitStack() as attempt:
-                    attempt.callback(fleet.close)
-                    try:
-                        fleet._open()
-                    except (DemoError, OSError) as error:
-                        notes.append(f"Not with {ssh.value} in {kind.value}: {error}.")
-                        continue
-                    attempt.pop_all()
-                    fleet._ending.push(stack.pop_all())
-                    return fleet
+        for kind, ssh in _choices(isolation, server):
+            last_resort = (_UNISOLATED,) if kind is Isolation.NONE else ()
+            fleet = cls(directory, kind, ssh, (*notes, *last_resort))
+            with ExitStack() as attempt:
+                attempt.callback(fleet.close)
+                try:
+                    fleet._open()
+                except (DemoError, OSError) as error:
+                    notes.append(f"Not with {ssh.value} in {kind.value}: {error}.")
+                    continue
+                attempt.pop_all()
+                return fleet
         raise DemoError(" ".join(["No demo fleet can be started here.", *notes]))
 
     def __enter__(self) -> DemoFleet:
@@ -104,17 +102,16 @@ class DemoFleet:
         """
         for running in self._running.values():
             running.let_go()
-        for running in self._running.values():
-            running.end()
-        self._running.clear()
-        for name in ("keys", "hosts"):
-            shutil.rmtree(self.directory / name, ignore_errors=True)
+        # Every step is taken, though one is interrupted, and once: the directory may be another fleet's later.
         self._ending.close()
 
     def _open(self) -> None:
+        self._ending.enter_context(_claim(self.directory))
         for name in ("keys", "hosts", "policies"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.directory / name)
+        for name in ("hosts", "keys"):
+            self._ending.callback(shutil.rmtree, self.directory / name, ignore_errors=True)
         (self.directory / "hosts").mkdir(mode=0o700)
         (self.directory / "keys").mkdir(mode=0o700)
         client = KeyPair.generate()
@@ -146,6 +143,7 @@ class DemoFleet:
             return
         files = self.directory / "hosts" / host.name
         running = RunningHost(host, address, files, self.isolation, self.server)
+        self._ending.callback(running.end)
         self._running[host] = running
         self._addresses[host] = (address, running.port)
 
@@ -191,7 +189,7 @@ class DemoFleet:
 
 
 def _claim(directory: Path) -> TextIO:
-    """Make the directory ours alone until the result is closed. Raises DemoError where it is not to be had."""
+    """Make the directory ours alone until the result is closed. Raises DemoError where it cannot be."""
     marker = directory / _MARKER
     with ExitStack() as undo:
         try:

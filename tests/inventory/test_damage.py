@@ -15,7 +15,7 @@ from fleetaudit.inventory import Inventory, load
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = re.findall(
-    r"```yaml\n(.*?)```", (ROOT / "docs" / "inventory.md").read_text(encoding="utf-8"), re.S
+    r"```yaml inventory\n(.*?)```", (ROOT / "docs" / "inventory.md").read_text(encoding="utf-8"), re.S
 )
 SEEDS = [path.read_bytes() for path in sorted((Path(__file__).parent / "good").iterdir())]
 PIECES = [

@@ -16,12 +16,13 @@ import paramiko
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from paramiko.buffered_pipe import BufferedPipe
 from paramiko.packet import Packetizer
 
 from fleetaudit.errors import ConnectError, DeadlineError, HostError
 from fleetaudit.model import Host
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
-from fleetaudit.transport.ssh import SshTransport
+from fleetaudit.transport.ssh import SshTransport, _Bell
 from fleetaudit.transport.watchdog import Watchdog
 from tests.conftest import make_key
 from tests.transport import embedded as ssh_server
@@ -177,7 +178,10 @@ def test_a_stuck_resolver_is_left_behind(tmp_path: Path, monkeypatch: pytest.Mon
     released.set()
 
 
-def test_a_stuck_ssh_agent_does_not_hold_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("how", "kind"), [("deadline", DeadlineError), ("cancel", ConnectError)])
+def test_a_stuck_ssh_agent_does_not_hold_a_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, kind: type[HostError]
+) -> None:
     path = str(tmp_path / "agent")
     monkeypatch.setenv("SSH_AUTH_SOCK", path)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -185,32 +189,55 @@ def test_a_stuck_ssh_agent_does_not_hold_a_host(tmp_path: Path, monkeypatch: pyt
         listener.listen(4)
         transport = SshTransport(SshOptions())
         began = time.monotonic()
-        with pytest.raises(DeadlineError):
-            transport.run(Host("h", "127.0.0.1", 9, user="u"), "x", Send(), began + 0.5)
-        assert time.monotonic() - began < 1.5
+        timer = threading.Timer(0.5, transport.cancel)
+        if how == "cancel":
+            timer.start()
+        error, ended = attempt(transport, 9, began + (0.5 if how == "deadline" else 20))
         transport.close()
+        timer.cancel()
+    assert isinstance(error, kind)
+    assert ended - began < 1.5
 
 
-def test_leases_end_in_the_order_of_their_deadlines_whatever_that_of_their_making() -> None:
+def test_emptying_one_output_does_not_silence_the_other() -> None:
+    bell = _Bell()
+    stdout: BufferedPipe[bytes] = BufferedPipe()
+    stderr: BufferedPipe[bytes] = BufferedPipe()
+    stdout.set_event(bell)
+    stderr.set_event(bell)
+    stdout.feed(b"a")
+    stderr.feed(b"b")
+    assert stdout.read(10) == b"a"
+    assert bell.is_set()
+    bell.answer()
+    assert not bell.is_set()
+    stderr.close()
+    assert bell.is_set()
+
+
+def test_every_lease_ends_at_its_deadline_whatever_the_order_they_were_made_in() -> None:
     watchdog = Watchdog()
-    ended: list[int] = []
+    ended: dict[int, float] = {}
     everything = threading.Event()
     began = time.monotonic()
 
-    def note(number: int) -> None:
-        ended.append(number)
-        if len(ended) == 4:
-            everything.set()
+    def note(number: int) -> Callable[[], None]:
+        def ring() -> None:
+            ended[number] = time.monotonic() - began
+            if len(ended) == 4:
+                everything.set()
+
+        return ring
 
     with contextlib.ExitStack() as stack:
         for number in (3, 1, 4, 2):
-            lease = stack.enter_context(watchdog.lease(began + number / 10))
-            lease.attach(lambda number=number: note(number))  # type: ignore[misc]  # bound early
+            stack.enter_context(watchdog.lease(began + number)).attach(note(number))
         with watchdog.lease(began + 0.05) as released:
-            released.attach(lambda: ended.append(0))
-        assert everything.wait(5)
+            released.attach(note(0))
+        assert everything.wait(10)
     watchdog.close()
-    assert ended == [1, 2, 3, 4]
+    assert sorted(ended) == [1, 2, 3, 4]
+    assert {number: at for number, at in ended.items() if not 0 <= at - number < 0.5} == {}
 
 
 def test_what_is_attached_to_an_ended_lease_is_hung_up_on_at_once() -> None:
