@@ -1,0 +1,79 @@
+"""Real processes with real sockets, and the agent run over them as a host would run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from fleetaudit.agent.launch import read_frame
+from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.conversation import Reply
+from fleetaudit.snapshot import decode
+
+Document = dict[str, Any]
+NONCE = "t-1"
+# Becomes nobody only after the imports, so that an interpreter that only root may read serves as well.
+AS_NOBODY = (
+    "import _json, _socket, _struct, ctypes, hashlib, resource, os, sys;"
+    "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+    "exec(compile(sys.stdin.buffer.read(), 'agent', 'exec'))"
+)
+
+
+class Start(Protocol):
+    """Starts a Python program that prints one JSON value when it is ready and ends when its stdin does."""
+
+    def __call__(self, code: str, *args: str, prefix: Sequence[str] = ()) -> Any: ...
+
+
+def take_census(prefix: Sequence[str] = (), interpreter: Sequence[str] = (), **config: Any) -> Document:
+    program = [*prefix, *(interpreter or (sys.executable, "-I", "-S", "-"))]
+    payload = build(AgentConfig(nonce=NONCE, **config))
+    done = subprocess.run(program, input=payload, capture_output=True, timeout=60, check=False)
+    body = read_frame(NONCE, Reply(done.returncode, done.stdout, done.stderr))
+    decode(body)  # every document is a valid snapshot
+    document = json.loads(body)
+    assert isinstance(document, dict)
+    return document
+
+
+PRELUDE = """
+import ctypes, json, os, socket, subprocess, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def ready(**facts):
+    print(json.dumps(facts), flush=True)
+    wait()
+def wait():
+    os.read(0, 1)
+    os._exit(0)
+def listener(family=socket.AF_INET, address="127.0.0.1", backlog=7):
+    s = socket.socket(family)
+    s.bind((address, 0))
+    s.listen(backlog)
+    return s
+"""
+
+
+def socket_on(document: Document, port: int, protocol: str = "tcp") -> Document:
+    """The one socket of a port."""
+    (found,) = [item for item in document["sockets"] if item["port"] == port and item["protocol"] == protocol]
+    assert isinstance(found, dict)
+    return found
+
+
+def by_path(document: Document, path: str) -> Document:
+    """The one unix socket with a path."""
+    (found,) = [item for item in document["sockets"] if item["path"] == path]
+    assert isinstance(found, dict)
+    return found
+
+
+def pids(found: Mapping[str, Any]) -> set[int]:
+    return {owner["pid"] for owner in found["owners"]}
+
+
+def codes(document: Document) -> set[str]:
+    return {gap["code"] for gap in document["coverage"]["gaps"]}

@@ -1,0 +1,259 @@
+"""What is told of an owner: shells under any name, deleted and foreign executables, hostile words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.looking import Document, Start, socket_on, take_census
+
+# Holds the listener and starts the given program (path, argv...) with it; the program waits on its stdin.
+HOLDER = """
+s = listener()
+path, *argv = sys.argv[1:]
+os.set_inheritable(s.fileno(), True)
+child = subprocess.Popen(argv, executable=path, close_fds=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+print(json.dumps(dict(port=s.getsockname()[1], pid=os.getpid(), child=child.pid)), flush=True)
+os.read(0, 1)
+child.stdin.close()
+child.wait()
+"""
+
+
+def held_by(start: Start, path: str | Path, *argv: str) -> Document:
+    """What the agent says of a process that runs `path` with these arguments and holds a listener."""
+    facts = start(HOLDER, str(path), *argv)
+    document = take_census()
+    assert facts["child"] in {owner["pid"] for owner in socket_on(document, facts["port"])["owners"]}
+    found = document["processes"][str(facts["child"])]
+    assert isinstance(found, dict)
+    return found
+
+
+def copy_of(program: str, to: Path) -> Path:
+    found = shutil.which(program)
+    assert found is not None
+    shutil.copy(Path(found).resolve(), to)
+    return to
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["sh"], ["bash"], ["-bash"], ["nginx: worker process"]],
+    ids=lambda argv: str(argv[0]),
+)
+@pytest.mark.parametrize("path", ["/bin/sh", "/bin/bash"])
+def test_shells_whatever_they_call_themselves(start: Start, path: str, argv: list[str]) -> None:
+    found = held_by(start, path, *argv)
+    assert (found["shell"], found["exe_verified"], found["exe_deleted"]) == (True, True, False)
+    assert found["exe"] == os.path.realpath(path)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "ksh", "mksh", "fish", "tcsh"])
+def test_other_shells_where_installed(start: Start, tmp_path: Path, shell: str) -> None:
+    path = Path(shutil.which(shell) or copy_of("dash", tmp_path / shell))  # by name, if it is not there
+    assert held_by(start, path, shell)["shell"] is True
+
+
+def test_a_script_is_its_interpreter(start: Start, tmp_path: Path) -> None:
+    script = tmp_path / "myserver"
+    script.write_text("#!/bin/sh\nread line\n")
+    script.chmod(0o755)
+    found = held_by(start, script, str(script))
+    assert (found["comm"], found["shell"]) == ("myserver", True)
+
+
+def test_a_copied_shell_is_a_shell(start: Start, tmp_path: Path) -> None:
+    found = held_by(start, copy_of("dash", tmp_path / "nginx"), "nginx: master")
+    assert (found["comm"], found["exe"], found["shell"]) == ("nginx", f"{tmp_path}/nginx", True)
+
+
+def test_a_linked_shell_is_a_shell(start: Start) -> None:
+    # Hard links need one file system, so the link lies beside the shell, in a mount namespace of its own.
+    facts = start(
+        HOLDER.replace("path, *argv = sys.argv[1:]", 'path, argv = "/tmp/x/hardsh", ["hardsh"]').replace(
+            "s = listener()",
+            """s = listener()
+subprocess.run("mount -t tmpfs none /tmp && mkdir /tmp/x && cp /bin/dash /tmp/x/dash && "
+               "ln /tmp/x/dash /tmp/x/hardsh && mount --bind /tmp/x/dash /bin/dash", shell=True, check=True)
+""",
+        ),
+        prefix=["unshare", "-m"],
+    )
+    found = take_census()["processes"][str(facts["child"])]
+    assert found["shell"] is True
+    assert found["exe_verified"] is False, "that path is not ours"
+
+
+def test_a_deleted_copy_is_a_shell(start: Start, tmp_path: Path) -> None:
+    path = copy_of("bash", tmp_path / "gone")
+    facts = start(HOLDER, str(path), "gone")
+    path.unlink()
+    found = take_census()["processes"][str(facts["child"])]
+    assert (found["exe"], found["exe_deleted"], found["shell"]) == (str(path), True, True)
+    assert "exe_verified" not in found
+
+
+def test_a_name_that_ends_like_the_kernels_mark(start: Start, tmp_path: Path) -> None:
+    path = copy_of("cat", tmp_path / "odd (deleted)")
+    found = held_by(start, path, "odd")
+    assert (found["exe"], found["exe_deleted"], found["exe_verified"]) == (str(path), False, True)
+
+
+def test_a_path_from_another_mount_namespace_is_not_verified(start: Start) -> None:
+    code = HOLDER.replace(
+        "s = listener()",
+        's = listener()\nsubprocess.run(["mount", "--bind", "/bin/cat", "/bin/sleep"], check=True)',
+    )
+    facts = start(code, "/bin/sleep", "cat", prefix=["unshare", "-m"])
+    found = take_census()["processes"][str(facts["child"])]
+    assert (found["exe"], found["exe_verified"]) == (os.path.realpath("/bin/sleep"), False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "shell"),
+    [
+        (["busybox", "sh"], True),
+        (["ash"], True),
+        (["-sh"], True),
+        (["busybox", "cat"], False),
+        (["cat"], False),
+    ],
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("copied", [False, True])
+def test_busybox_is_its_applet(
+    start: Start, tmp_path: Path, argv: list[str], shell: bool, copied: bool
+) -> None:
+    path = copy_of("busybox", tmp_path / "httpd") if copied else Path(shutil.which("busybox") or "")
+    assert held_by(start, path, *argv)["shell"] is shell
+
+
+@pytest.mark.parametrize(("program", "shell"), [("/bin/bash", True), ("/bin/cat", False)])
+def test_the_loader_is_what_it_loads(start: Start, program: str, shell: bool) -> None:
+    lines = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.splitlines()
+    (loader,) = [line.split()[0] for line in lines if "ld-linux" in line or "ld-musl" in line]
+    assert held_by(start, loader, "x", "--argv0", "nginx", program)["shell"] is shell
+
+
+def test_tmux_in_etc_shells_is_not_a_shell(start: Start, tmp_path: Path) -> None:
+    assert held_by(start, copy_of("cat", tmp_path / "tmux"), "tmux")["shell"] is False
+
+
+HOSTILE = r"""
+libc.prctl(15, b"a) S 1\n(\x1b[3\xff", 0, 0, 0)
+s = listener()
+ready(port=s.getsockname()[1], pid=os.getpid())
+"""
+
+
+def test_hostile_names_arrive_escaped_and_in_one_piece(start: Start) -> None:
+    facts = start(HOSTILE, "a\nb", "\x1b[31m", "-" * 5000, *["x" * 1000] * 100)
+    found = take_census(argv="full")["processes"][str(facts["pid"])]
+    assert found["comm"] == r"a) S 1\x0a(\x1b[3\xff"
+    assert found["ppid"] == os.getpid()
+    argv = found["argv"]
+    assert argv[4:6] == [r"a\x0ab", r"\x1b[31m"]
+    assert argv[6] == "-" * 4096 + " [cut, 5000 bytes in all]"
+    assert argv[-1] == "[cut at 32768 bytes]"
+    assert sum(map(len, argv)) < 33_000
+
+
+def test_command_lines_in_three_modes(start: Start) -> None:
+    facts = start("s = listener()\nready(pid=os.getpid())", "--db-password", "hunter2", "--port=80")
+
+    def argv(mode: str) -> Any:
+        return take_census(argv=mode)["processes"][str(facts["pid"])].get("argv", "absent")
+
+    assert argv("full")[-3:] == ["--db-password", "hunter2", "--port=80"]
+    assert argv("redacted")[-3:] == ["--db-password", "***", "--port=80"]
+    assert argv("none") == "absent"
+
+
+def test_ids_and_names(start: Start) -> None:
+    facts = start("""
+s = listener()
+children = {}
+for name, ids in dict(nobody=(65534, 65534, 65534), stranger=(12345, 12345, 12345), raised=(0, 12345, 0)).items():
+    pid = os.fork()
+    if pid == 0:
+        os.setgid(12345)
+        os.setresuid(*ids)
+        wait()
+    children[name] = pid
+time.sleep(0)
+ready(port=s.getsockname()[1], **children)
+""")
+    for _ in range(100):  # until the children have changed
+        processes = take_census()["processes"]
+        found = {name: processes[str(facts[name])] for name in ("nobody", "stranger", "raised")}
+        if [item["euid"] for item in found.values()] == [65534, 12345, 12345]:
+            break
+    assert (found["nobody"]["user"], found["nobody"]["uid"]) == ("nobody", 65534)
+    assert (found["stranger"]["user"], found["stranger"]["group"], found["stranger"]["gid"]) == (
+        None,
+        None,
+        12345,
+    )
+    assert (found["raised"]["uid"], found["raised"]["euid"], found["raised"]["user"]) == (0, 12345, None)
+
+
+def test_sockets_passed_by_a_service_manager(start: Start) -> None:
+    facts = start("""
+s = listener()
+pids = []
+for fds in ("1", "0"):
+    pid = os.fork()
+    if pid == 0:
+        os.set_inheritable(s.fileno(), True)
+        env = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": fds}
+        os.execve("/bin/cat", ["cat"], env)
+    pids.append(pid)
+while any(open("/proc/%d/comm" % pid).read() != "cat\\n" for pid in pids):
+    time.sleep(0.01)
+ready(pids=pids)
+""")
+    processes = take_census()["processes"]
+    assert [processes[str(pid)]["listen_fds"] for pid in facts["pids"]] == [True, False]
+
+
+def test_process_facts(start: Start) -> None:
+    facts = start(
+        "s = listener()\nready(pid=os.getpid(), ppid=os.getppid(), sid=os.getsid(0), pgrp=os.getpgrp())"
+    )
+    found = take_census()["processes"][str(facts["pid"])]
+    assert (found["ppid"], found["session"], found["process_group"]) == (
+        facts["ppid"],
+        facts["sid"],
+        facts["pgrp"],
+    )
+    assert found["exe"] == os.path.realpath(sys.executable)
+    status = Path(sys.executable).stat()
+    assert found["exe_file"] == f"{status.st_dev}:{status.st_ino}"
+    assert found["exe_verified"] is True
+    assert found["start_time"] == int(
+        Path(f"/proc/{facts['pid']}/stat").read_text().rpartition(")")[2].split()[19]
+    )
+    assert found["cgroup"].startswith("/")
+    assert found["self"] is False
+    assert found["shell"] is False
+
+
+def test_what_brought_the_agent_here_is_marked(start: Start) -> None:
+    # The shell that runs the agent holds a listener of its caller: shown, and marked as ours.
+    code = """
+import json, socket, subprocess, sys
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(); s.set_inheritable(True)
+done = subprocess.run(["sh", "-c", sys.argv[1] + " -I -S -; exit"], close_fds=False, capture_output=True, input=sys.stdin.buffer.read())
+sys.stdout.buffer.write(done.stdout)
+"""
+    document = take_census(interpreter=[sys.executable, "-c", code, sys.executable])
+    mine = {process["comm"]: process["self"] for process in document["processes"].values() if process["self"]}
+    assert "sh" in mine
+    assert not document["processes"][str(os.getpid())]["self"]
