@@ -102,7 +102,7 @@ class DemoFleet:
         """
         for running in self._running.values():
             running.let_go()
-        # Every step is taken, though one is interrupted, and once: the directory may be another fleet's later.
+        # Every step is taken, though one is interrupted; and once, as the directory may be another's later.
         self._ending.close()
 
     def _open(self) -> None:

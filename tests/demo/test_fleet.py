@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
@@ -15,6 +15,7 @@ import pytest
 
 from fleetaudit.demo.fleet import DemoFleet
 from fleetaudit.demo.plan import Isolation, Server
+from tests.demo.conftest import UNISOLATED, Way
 from tests.demo.looking import log_in, look, own_namespaces, program, run
 
 HOSTS = ("web1", "web2", "batch1", "db1")
@@ -107,9 +108,9 @@ def test_streams_and_exit_status_arrive_whole(any_fleet: DemoFleet) -> None:
         assert run(client, "no-such-command")[0] == 127
 
 
-def test_quick_commands_never_lose_their_reply(any_fleet: DemoFleet) -> None:
-    with log_in(any_fleet, "web1") as client:
-        for _ in range(30):
+def test_quick_commands_never_lose_their_reply(running: Callable[[Way], DemoFleet]) -> None:
+    with log_in(running(UNISOLATED), "web1") as client:
+        for _ in range(40):
             assert run(client, "exit 3") == (3, b"", b"")
 
 
