@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 
 from fleetaudit.audit import require_targets
+from fleetaudit.cli.collect import lines_to
 from fleetaudit.cli.files import read_policies
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
 from fleetaudit.cli.options import CONNECTION, JUDGEMENT, TARGETS, Connecting, Judging, Targeting, pick
-from fleetaudit.cli.outputs import parse_outputs, say
+from fleetaudit.cli.outputs import parse_outputs, require_writable, say
 from fleetaudit.cli.session import Interrupt, collecting, targets
 from fleetaudit.errors import ReportError
 from fleetaudit.journal import Journal
@@ -26,7 +27,10 @@ from fleetaudit.summary import ExitCode
 @TARGETS
 @JUDGEMENT
 @CONNECTION
-def command(**options: object) -> int:
+@click.option(
+    "--snapshots", metavar="FILE", help="Keep the snapshots too, for `evaluate`, as `collect` writes them."
+)
+def command(snapshots: str | None, **options: object) -> int:
     """Ask every host that PATTERN selects who listens there, judge the policies, write the reports."""
     targeting, connecting, judging = (
         pick(Targeting, options),
@@ -38,6 +42,8 @@ def command(**options: object) -> int:
         return ExitCode.COMPLIANT
     policies = read_policies(judging.policies)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
+    if snapshots:
+        require_writable(Path(snapshots))
     goal = targets(targeting, connecting)
     warn_idle(require_targets(policies, [(host.name, host.context) for host in goal.hosts]))
     started, interrupt = utc_now(), Interrupt()
@@ -47,6 +53,10 @@ def command(**options: object) -> int:
             for collected in collection:
                 journal.append(collected.line, collected.outcome.host)
         journal.sync()
+        if snapshots:
+            with lines_to(snapshots) as put:
+                for line in journal.lines_in_host_order():
+                    put(line + b"\n")
         complete = not interrupt.happened
         run = describe_run(run_id, started, policies, goal.sources, _recorded(options), complete=complete)
         lines = journal.lines_in_host_order()

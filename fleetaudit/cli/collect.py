@@ -36,7 +36,7 @@ def command(output: str, **options: object) -> int:
     goal = targets(targeting, connecting)
     interrupt = Interrupt()
     failed = 0
-    with _sink(output) as put, collecting(goal.hosts, connecting, interrupt) as collection:
+    with lines_to(output) as put, collecting(goal.hosts, connecting, interrupt) as collection:
         for collected in collection:
             put(collected.line + b"\n")
             failed += collected.outcome.snapshot is None
@@ -47,7 +47,7 @@ def command(output: str, **options: object) -> int:
 
 
 @contextmanager
-def _sink(output: str) -> Iterator[Callable[[bytes], object]]:
+def lines_to(output: str) -> Iterator[Callable[[bytes], object]]:
     """Where lines go. A file appears under its name when it is whole; what is interrupted is still kept."""
     if output == "-":
         yield sys.stdout.buffer.write
