@@ -93,8 +93,8 @@ def _as_user(become: Become, probe: str, nonce: str) -> str:
         "sudo": f"exec env LC_ALL=C sudo -n -u {user} -- sh -c {inner}",
         "doas": f"exec doas -n -u {user} sh -c {inner}",
         # Anyone but root is asked for a password, which su takes from stdin, where the agent is.
-        "su": f'if test "$(id -u)" != 0; then echo {_NEEDS_ROOT} {nonce} >&2; exit 1; fi; '
-        f"exec su -s /bin/sh -c {inner} {user}",
+        "su": f'if test "$(id -u)" = 0; then exec su -s /bin/sh -c {inner} {user}; fi; '
+        f"echo {_NEEDS_ROOT} {nonce} >&2; exit 1",
     }
     if _asks_password(become):
         commands["sudo"] = f'exec env LC_ALL=C sudo -S -p "{_PROMPT} {nonce}:" -u {user} -- sh -c {inner}'

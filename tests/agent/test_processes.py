@@ -18,7 +18,8 @@ HOLDER = """
 s = listener()
 path, *argv = sys.argv[1:]
 os.set_inheritable(s.fileno(), True)
-child = subprocess.Popen(argv, executable=path, close_fds=False, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+pipe = subprocess.PIPE
+child = subprocess.Popen(argv, executable=path, close_fds=False, stdin=pipe, stdout=pipe)
 print(json.dumps(dict(port=s.getsockname()[1], pid=os.getpid(), child=child.pid)), flush=True)
 os.read(0, 1)
 child.stdin.close()
@@ -107,10 +108,8 @@ def test_a_name_that_ends_like_the_kernels_mark(start: Start, tmp_path: Path) ->
 
 
 def test_a_path_from_another_mount_namespace_is_not_verified(start: Start) -> None:
-    code = HOLDER.replace(
-        "s = listener()",
-        's = listener()\nsubprocess.run(["mount", "--bind", "/bin/cat", "/bin/sleep"], check=True)',
-    )
+    mount = 'subprocess.run(["mount", "--bind", "/bin/cat", "/bin/sleep"], check=True)'
+    code = HOLDER.replace("s = listener()", f"s = listener()\n{mount}")
     facts = start(code, "/bin/sleep", "cat", prefix=["unshare", "-m"])
     found = take_census()["processes"][str(facts["child"])]
     assert (found["exe"], found["exe_verified"]) == (os.path.realpath("/bin/sleep"), False)
@@ -125,7 +124,7 @@ def test_a_path_from_another_mount_namespace_is_not_verified(start: Start) -> No
         (["busybox", "cat"], False),
         (["cat"], False),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 @pytest.mark.parametrize("copied", [False, True])
 def test_busybox_is_its_applet(
@@ -180,28 +179,25 @@ def test_ids_and_names(start: Start) -> None:
     facts = start("""
 s = listener()
 children = {}
-for name, ids in dict(nobody=(65534, 65534, 65534), stranger=(12345, 12345, 12345), raised=(0, 12345, 0)).items():
+wanted = dict(nobody=(65534,) * 3, stranger=(12345,) * 3, raised=(0, 12345, 0))
+for name, ids in wanted.items():
     pid = os.fork()
     if pid == 0:
         os.setgid(12345)
         os.setresuid(*ids)
         wait()
     children[name] = pid
-time.sleep(0)
-ready(port=s.getsockname()[1], **children)
+def euid(pid):
+    return open("/proc/%d/status" % pid).read().partition("Uid:")[2].split()[1]
+while [euid(pid) for pid in children.values()] != ["65534", "12345", "12345"]:
+    time.sleep(0.01)
+ready(**children)
 """)
-    for _ in range(100):  # until the children have changed
-        processes = take_census()["processes"]
-        found = {name: processes[str(facts[name])] for name in ("nobody", "stranger", "raised")}
-        if [item["euid"] for item in found.values()] == [65534, 12345, 12345]:
-            break
-    assert (found["nobody"]["user"], found["nobody"]["uid"]) == ("nobody", 65534)
-    assert (found["stranger"]["user"], found["stranger"]["group"], found["stranger"]["gid"]) == (
-        None,
-        None,
-        12345,
-    )
-    assert (found["raised"]["uid"], found["raised"]["euid"], found["raised"]["user"]) == (0, 12345, None)
+    processes = take_census()["processes"]
+    nobody, stranger, raised = (processes[str(facts[name])] for name in ("nobody", "stranger", "raised"))
+    assert (nobody["user"], nobody["uid"]) == ("nobody", 65534)
+    assert (stranger["user"], stranger["group"], stranger["gid"]) == (None, None, 12345)
+    assert (raised["uid"], raised["euid"], raised["user"]) == (0, 12345, None)
 
 
 def test_sockets_passed_by_a_service_manager(start: Start) -> None:
@@ -249,8 +245,12 @@ def test_what_brought_the_agent_here_is_marked(start: Start) -> None:
     # The shell that runs the agent holds a listener of its caller: shown, and marked as ours.
     code = """
 import json, socket, subprocess, sys
-s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(); s.set_inheritable(True)
-done = subprocess.run(["sh", "-c", sys.argv[1] + " -I -S -; exit"], close_fds=False, capture_output=True, input=sys.stdin.buffer.read())
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen()
+s.set_inheritable(True)
+sh = ["sh", "-c", sys.argv[1] + " -I -S -; exit"]
+done = subprocess.run(sh, close_fds=False, capture_output=True, input=sys.stdin.buffer.read())
 sys.stdout.buffer.write(done.stdout)
 """
     document = take_census(interpreter=[sys.executable, "-c", code, sys.executable])
