@@ -38,6 +38,7 @@ _WINDOW_SECONDS = 0.02
 # paramiko's own limits would end a phase with a misleading error; the watchdog is the one that counts.
 _NEVER = 24 * 3600.0
 _SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+_SHA1 = ("ssh-rsa", "ssh-dss")
 
 _logger = logging.getLogger("paramiko")
 _logger.addHandler(logging.NullHandler())  # else its tracebacks reach stderr by logging's last resort
@@ -182,10 +183,12 @@ class _Login:
 def _preferred(known: tuple[str, ...], offered: Sequence[str]) -> tuple[str, ...]:
     """Host key algorithms with those of the keys on record first, as OpenSSH orders them.
 
-    Otherwise a host whose ECDSA key is on record would show its Ed25519 key, and be refused.
+    Otherwise a host whose ECDSA key is on record would show its Ed25519 key, and be refused. Signatures
+    by SHA-1, which older paramiko offers, prove too little to be asked for.
     """
     first = {name for kind in known for name in _SIGNATURES.get(kind, (kind,))}
-    return tuple(sorted(offered, key=lambda name: name not in first))
+    strong = [name for name in offered if name not in _SHA1]
+    return tuple(sorted(strong, key=lambda name: name not in first))
 
 
 def _converse(session: paramiko.Transport, command: str, dialogue: Dialogue) -> Reply:

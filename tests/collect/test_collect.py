@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
 import signal
 import threading
 import time
@@ -17,6 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleetaudit.agent import launch
+from fleetaudit.agent.launch import AgentConversation
+from fleetaudit.agent.payload import AgentConfig, build
 from fleetaudit.collect import Agent, Clock, Collected, Collection, CollectOptions, snapshot_line
 from fleetaudit.conversation import Conversation, Reply, Say, Stream
 from fleetaudit.errors import (
@@ -555,3 +559,19 @@ def test_a_mixed_fleet_over_real_ssh(sshd: Sshd, tmp_path: Path) -> None:
         "unknown": "host_key_failed",
         "here": "ok",
     }
+
+
+def test_the_real_agent_here_and_over_ssh(sshd: Sshd) -> None:
+    agent = Agent(
+        launch.command,
+        lambda host, nonce: AgentConversation(host, nonce, build(AgentConfig(nonce=nonce, name=host.name))),
+        launch.read_frame,
+    )
+    fleet = [sshd.host("remote"), replace(sshd.host("here"), transport="local")]
+    ssh = SshOptions(known_hosts=(sshd.known_hosts,), use_agent=False)
+    found = collect(fleet, agent=agent, ssh=ssh, new_nonce=lambda: secrets.token_hex(16))
+    for item in found.values():
+        assert item.outcome.detail == ""
+        assert item.outcome.snapshot is not None
+        ports = {listener.port for listener in item.outcome.snapshot.listeners}
+        assert sshd.port in ports
