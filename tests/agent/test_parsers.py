@@ -286,24 +286,3 @@ DESCRIBER = agent.Describer("/proc", "redacted")
 def test_a_process_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         DESCRIBER.describe(f"{tmp_path}/")
-
-
-def test_a_reused_number_inherits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tree in which process 7 holds a socket, dies, and another process takes its number."""
-    monkeypatch.chdir("/")
-    process = tmp_path / "7"
-    for folder in ("fd", "task/7", "task/8"):
-        (process / folder).mkdir(parents=True)
-    (process / "stat").write_bytes(LONG_STAT)
-    (process / "fd/3").symlink_to("socket:[1]")
-    coverage = agent.Coverage()
-    walk = agent.Walk(str(tmp_path), coverage, DESCRIBER, agent.Budget(1e9, coverage))
-    walk.visit(["7"], {"socket:[1]"})
-    assert list(walk.owners) == ["socket:[1]"]
-    (process / "fd/3").unlink()
-    (process / "fd/4").symlink_to("socket:[2]")
-    (process / "stat").write_bytes(LONG_STAT.replace(b"4242", b"5000"))
-    walk.visit(["7"], {"socket:[2]"})
-    assert list(walk.owners) == ["socket:[2]"]
-    assert walk.processes[7]["start_time"] == 5000
-    assert coverage.vanished == {"7"}

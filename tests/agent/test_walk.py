@@ -1,0 +1,174 @@
+"""Races, replayed: the parts of the census driven step by step over real and made-up processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleetaudit.agent import agent
+from tests.agent.looking import Start
+
+STAT = b"%d (x) S %d 6 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 %d 0 0\n"
+
+
+@pytest.fixture(autouse=True)
+def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")  # the walk moves about; this moves back
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        made.listen()
+        yield made
+
+
+def make_walk(proc: str = "/proc") -> agent.Walk:
+    coverage = agent.Coverage()
+    describer = agent.Describer("/proc", "redacted")
+    return agent.Walk(proc, coverage, describer, agent.Budget(1e9, coverage))
+
+
+def make_process(tree: Path, pid: int, ppid: int, start_time: int, **fds: str) -> Path:
+    process = tree / str(pid)
+    for folder in ("fd", f"task/{pid}"):
+        (process / folder).mkdir(parents=True)
+    (process / "stat").write_bytes(STAT % (pid, ppid, start_time))
+    for name, link in fds.items():
+        (process / "fd" / name[2:]).symlink_to(link)
+    return process
+
+
+def row_of(made: socket.socket, cookie: str = "") -> agent.Row:
+    row = agent.Row("tcp", "inet", os.fstat(made.fileno()).st_ino, cookie, {})
+    row.netns = Path("/proc/self/ns/net").stat().st_ino
+    return row
+
+
+def test_a_socket_that_vanished_is_dropped_and_counted(listener: socket.socket) -> None:
+    walk = make_walk()
+    gone, reused, alive = agent.Row("tcp", "inet", 1, "5", {}), row_of(listener, "1"), row_of(listener)
+    gone.netns = alive.netns
+    spaces = agent.Namespaces("/proc", walk.coverage)
+    assert agent.look_twice([gone, reused, alive], spaces, walk) == [alive]
+    assert walk.coverage.vanished_sockets == 2
+    assert os.getpid() in walk.owners[alive.link()], "what remained was searched for again"
+
+
+def test_a_second_look_that_failed_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = make_walk()
+    gone = agent.Row("tcp", "inet", 1, "5", {})
+    spaces = agent.Namespaces("/proc", walk.coverage)
+    gone.netns = spaces.home
+
+    def fail(space: agent.Namespace) -> list[agent.Row]:
+        walk.coverage.gap("netns_not_entered", "refused", space.number)
+        return []
+
+    monkeypatch.setattr(spaces, "dump", fail)
+    assert agent.look_twice([gone], spaces, walk) == [gone]
+
+
+def test_processes_born_during_the_walk_are_caught_up_with(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = start("s = listener()\nready(pid=os.getpid())", prefix=["unshare", "-n"])["pid"]
+    child = start("s = listener()\nready(pid=os.getpid())")["pid"]
+    everyone = agent.list_pids("/proc")
+    moments = iter([set(everyone) - {str(late), str(child)}, set(everyone) - {str(late)}])
+    monkeypatch.setattr(agent, "list_pids", lambda proc: sorted(next(moments, set(everyone))))
+    walk = make_walk()
+    rows = agent.find_listeners(agent.Namespaces("/proc", walk.coverage), walk)
+    owners = {pid for row in rows for pid in walk.owners.get(row.link(), ())}
+    assert {late, child} <= owners
+
+
+def test_the_owners_of_a_late_namespace_are_sought_everywhere(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket's namespace is known only by a process that came late; its other owner was walked before."""
+    facts = start(
+        """
+inside = os.fork()
+r, w = os.pipe()
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+if inside == 0:
+    wait()
+assert libc.unshare(0x40000000) == 0
+s = listener()
+late = os.fork()
+if late == 0:
+    wait()
+assert libc.setns(home, 0x40000000) == 0
+os.close(home)
+ready(pid=os.getpid(), late=late)
+"""
+    )
+    everyone = agent.list_pids("/proc")
+    moments = iter([set(everyone) - {str(facts["late"])}])
+    monkeypatch.setattr(agent, "list_pids", lambda proc: sorted(next(moments, set(everyone))))
+    walk = make_walk()
+    agent.find_listeners(agent.Namespaces("/proc", walk.coverage), walk)
+    together = {facts["pid"], facts["late"]}
+    assert [set(holders) for holders in walk.owners.values() if together & set(holders)] == [together]
+
+
+def test_a_reused_number_inherits_nothing(tmp_path: Path) -> None:
+    process = make_process(tmp_path, 7, 0, 4242, fd3="socket:[1]")
+    walk = make_walk(str(tmp_path))
+    walk.visit(["7"], {"socket:[1]"})
+    assert list(walk.owners) == ["socket:[1]"]
+    (process / "fd/3").unlink()
+    (process / "fd/4").symlink_to("socket:[2]")
+    (process / "stat").write_bytes(STAT % (7, 0, 5000))
+    walk.visit(["7"], {"socket:[2]"})
+    assert list(walk.owners) == ["socket:[2]"]
+    assert walk.processes[7]["start_time"] == 5000
+    assert walk.coverage.vanished == {"7"}
+
+
+def test_a_parent_younger_than_its_child_is_not_its_parent(tmp_path: Path) -> None:
+    make_process(tmp_path, 3, 0, 10)
+    make_process(tmp_path, 5, 3, 9999)
+    make_process(tmp_path, 7, 5, 4242, fd3="socket:[1]")
+    make_process(tmp_path, 8, 3, 4242, fd3="socket:[1]")
+    walk = make_walk(str(tmp_path))
+    walk.visit(["7", "8"], {"socket:[1]"})
+    walk.climb()
+    assert sorted(walk.processes) == [3, 7, 8]
+
+
+def test_a_process_without_its_directory_is_counted(tmp_path: Path) -> None:
+    walk = make_walk(str(tmp_path))
+    walk.visit(["7"], {"socket:[1]"})
+    assert (walk.coverage.vanished, walk.coverage.seen, walk.coverage.gaps) == ({"7"}, set(), [])
+
+
+def test_a_ring_that_cannot_be_read_is_a_gap(tmp_path: Path) -> None:
+    process = make_process(tmp_path, 7, 0, 1, fd9=agent.RING)
+    walk = make_walk(str(tmp_path))
+    walk.visit(["7"], set())
+    assert [gap["code"] for gap in walk.coverage.gaps] == ["hidden_holders"]
+    (process / "fdinfo").mkdir()
+    (process / "fdinfo/9").write_text("UserFiles:\t1\n    0: socket:[5]\nUserBufs:\t0\n")
+    walk = make_walk(str(tmp_path))
+    walk.visit(["7"], set())
+    assert walk.coverage.gaps == []
+    assert walk.held_by["socket:[5]"][7].fds == {9}
+
+
+def test_without_kcmp_every_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = make_process(tmp_path, 7, 0, 1, fd3="socket:[1]")
+    other = process / "task/8/fd"
+    other.mkdir(parents=True)
+    (other / "3").symlink_to("socket:[2]")  # the same numbers in both tables
+    monkeypatch.setattr(agent, "KCMP", {})
+    walk = make_walk(str(tmp_path))
+    walk.visit(["7"], {"socket:[1]", "socket:[2]"})
+    assert sorted(walk.owners) == ["socket:[1]", "socket:[2]"]
+    assert walk.owners["socket:[2]"][7].tids == {8}
