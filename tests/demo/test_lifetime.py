@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,7 +145,11 @@ def test_interrupting_the_start_leaves_nothing(tmp_path: Path, wait_until: WaitU
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; others test it everywhere")
 def test_a_plain_user_gets_isolated_hosts(tmp_path: Path, wait_until: WaitUntil) -> None:
-    with _controller(Path("/tmp/fleetaudit-plain-user"), before=_as_nobody(tmp_path)) as controller:
+    # Not below tmp_path, whose parents are closed to other users.
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetaudit-demo-") as home,
+        _controller(Path(home), before=_as_nobody(tmp_path, home)) as controller,
+    ):
         try:
             assert controller.said.split()[:2] == ["USER_NAMESPACES", "EMBEDDED"]
             fleet = descendants(controller.process.pid)
@@ -159,12 +164,13 @@ def _argv(pid: int) -> list[str]:
     return _command(pid).split()
 
 
-def _as_nobody(stash: Path) -> tuple[str, ...]:
-    """A command prefix that becomes uid 65534 with this Python and this checkout in reach.
+def _as_nobody(stash: Path, home: str) -> tuple[str, ...]:
+    """A command prefix that becomes uid 65534, owner of `home`, with this Python and checkout in reach.
 
     They often lie below a home directory of mode 0700: then, in a mount namespace of the command's own, an
     open directory takes the place of the closed one, with the needed parts bound back into it.
     """
+    os.chown(home, 65534, 65534)
     needed = sorted({sys.prefix, sys.base_prefix, str(ROOT)})
     closed = sorted({str(path) for need in needed for path in _closed_parents(Path(need))}, key=len)
     stash.chmod(0o755)
