@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
 from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
-from fleetaudit.policy.checks.entries import compile_entries
+from fleetaudit.policy.checks.entries import compile_entries, undecided, verdicts
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
-from fleetaudit.policy.truth import any_of
 from fleetaudit.policy.values import Bindings, Path
 
 
@@ -32,19 +31,11 @@ class AllowOwners:
             if any(entry.kernel for entry in self.entries):
                 return None
             return Finding(Verdict.FAIL, "the kernel owns it, and no entry says {kernel: true}", listener)
-        verdicts = [
-            (owner, any_of(entry.match(owner, Trust.ALLOW) for entry in self.entries))
-            for owner in holders(group)
-        ]
-        foreign = tuple(owner for owner, allowed in verdicts if allowed is False)
+        judged = verdicts(holders(group), self.entries, Trust.ALLOW)
+        foreign = tuple(owner for owner, allowed in judged if allowed is False)
         if foreign:
             return Finding(Verdict.FAIL, f"no allow entry matches {names_of(foreign)}", listener, foreign)
-        unclear = tuple(owner for owner, allowed in verdicts if allowed is None)
-        if unclear:
-            reason = f"the snapshot lacks what would decide about {names_of(unclear)}"
-            return Finding(Verdict.UNKNOWN, reason, listener, unclear)
-        doubt = case.view.doubt(listener)
-        return Finding(Verdict.UNKNOWN, doubt, listener, listener.owners) if doubt else None
+        return undecided(case, listener, judged)
 
 
 def compile_allow_owners(spec: object, path: Path, bindings: Bindings) -> AllowOwners:

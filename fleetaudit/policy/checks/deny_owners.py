@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
 from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
-from fleetaudit.policy.checks.entries import compile_entries
+from fleetaudit.policy.checks.entries import compile_entries, undecided, verdicts
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
-from fleetaudit.policy.truth import any_of
 from fleetaudit.policy.values import Bindings, Path
 
 
@@ -28,11 +27,8 @@ class DenyOwners:
 
     def _listener(self, case: Case, group: Group) -> Finding | None:
         (listener,) = group
-        verdicts = [
-            (owner, any_of(entry.match(owner, Trust.DENY) for entry in self.entries))
-            for owner in holders(group)
-        ]
-        denied = tuple(owner for owner, found in verdicts if found)
+        judged = verdicts(holders(group), self.entries, Trust.DENY)
+        denied = tuple(owner for owner, found in judged if found)
         if denied:
             texts = [
                 entry.text
@@ -41,12 +37,7 @@ class DenyOwners:
             ]
             reason = f"{names_of(denied)} may not hold it: denied is {' or '.join(texts)}"
             return Finding(Verdict.FAIL, reason, listener, denied)
-        unclear = tuple(owner for owner, found in verdicts if found is None)
-        if unclear:
-            reason = f"the snapshot lacks what would decide about {names_of(unclear)}"
-            return Finding(Verdict.UNKNOWN, reason, listener, unclear)
-        doubt = case.view.doubt(listener)
-        return Finding(Verdict.UNKNOWN, doubt, listener, listener.owners) if doubt else None
+        return undecided(case, listener, judged)
 
 
 def compile_deny_owners(spec: object, path: Path, bindings: Bindings) -> DenyOwners:

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fleetaudit.policy.matchers import OwnerMatcher, compile_owner
+from fleetaudit.model import Finding, Listener, Owner, Verdict
+from fleetaudit.policy.checks.base import Case, names_of
+from fleetaudit.policy.matchers import OwnerMatcher, Trust, compile_owner
+from fleetaudit.policy.truth import Truth, any_of
 from fleetaudit.policy.values import Bindings, Path
+
+
+def verdicts(
+    owners: Sequence[Owner], entries: Sequence[OwnerMatcher], trust: Trust
+) -> tuple[tuple[Owner, Truth], ...]:
+    """Each owner with whether some entry matches it."""
+    return tuple((owner, any_of(entry.match(owner, trust) for entry in entries)) for owner in owners)
+
+
+def undecided(case: Case, listener: Listener, judged: Sequence[tuple[Owner, Truth]]) -> Finding | None:
+    """The finding for owners that the snapshot says too little about, or that may not all have been seen."""
+    unclear = tuple(owner for owner, matched in judged if matched is None)
+    if unclear:
+        reason = f"the snapshot lacks what would decide about {names_of(unclear)}"
+        return Finding(Verdict.UNKNOWN, reason, listener, unclear)
+    doubt = case.view.doubt(listener)
+    return Finding(Verdict.UNKNOWN, doubt, listener, listener.owners) if doubt else None
 
 
 def compile_entries(spec: object, path: Path, bindings: Bindings) -> tuple[OwnerMatcher, ...]:
