@@ -35,22 +35,31 @@ def test_in_a_container_the_pid_namespace_is_the_only_gap(start: Start) -> None:
     assert (found["owners"], found["owner_state"]) == ([], "unknown"), "the owner is outside"
 
 
-def test_a_namespace_that_nobody_inside_is_in_is_marked_outside(start: Start) -> None:
-    start("kept = os.open('/proc/self/ns/net', os.O_RDONLY)\nready()", prefix=["unshare", "-n"])
-    inside = """
+INSIDE = """
 import ctypes, os, subprocess, sys
 libc = ctypes.CDLL(None)
 home = os.open("/proc/self/ns/net", os.O_RDONLY)
 libc.unshare(0x40000000)
-kept = os.open("/proc/self/ns/net", os.O_RDONLY)
+kept = os.open("/proc/self/ns/net", os.O_RDONLY)  # a namespace that nothing but this descriptor keeps
+libc.unshare(0x40000000)
+sleeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # one that a process lives in
 libc.setns(home, 0x40000000)
 done = subprocess.run([sys.executable, "-I", "-S", "-"], input=sys.stdin.buffer.read(), capture_output=True)
 sys.stdout.buffer.write(done.stdout)
+sleeper.stdin.close()
+sleeper.wait()
 """
+
+
+def test_a_namespace_that_nobody_inside_is_in_is_marked_outside(start: Start) -> None:
+    facts = start("s = listener()\nready(port=s.getsockname()[1])")
     prefix = ["unshare", "--pid", "--fork", "--mount-proc"]
-    document = take_census(prefix=prefix, interpreter=[sys.executable, "-c", inside])
+    document = take_census(prefix=prefix, interpreter=[sys.executable, "-c", INSIDE])
     spaces = document["network_namespaces"]
-    assert [space.get("outside", False) for space in spaces] == [False, True]
+    assert spaces[0]["host"] is True
+    assert sorted(space.get("outside", False) for space in spaces) == [False, False, True]
+    found = socket_on(document, facts["port"])
+    assert found["owner_state"] == "unknown", "still there after the second look, from our own namespace"
 
 
 def test_as_nobody_owners_are_unknown_not_absent(start: Start) -> None:

@@ -254,6 +254,10 @@ def test_damage_gives_a_value_or_a_value_error(place: int, data: bytes) -> None:
         assert str(error)  # noqa: PT017  (both outcomes are right; any other exception is not)
 
 
+def test_a_socket_with_a_peer_is_no_listener() -> None:
+    assert agent.inet_row("udp", INET[:6] + b"\0\x35" + INET[8:]) is None
+
+
 def test_whole_answers_are_read() -> None:
     assert agent.inet_row("tcp", INET) is not None
     row = agent.unix_row(UNIX)

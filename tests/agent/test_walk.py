@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,3 +174,39 @@ def test_without_kcmp_every_table_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     walk.visit(["7"], {"socket:[1]", "socket:[2]"})
     assert sorted(walk.owners) == ["socket:[1]", "socket:[2]"]
     assert walk.owners["socket:[2]"][7].tids == {8}
+
+
+def test_a_door_to_another_namespace_is_not_taken() -> None:
+    spaces = agent.Namespaces("/proc", agent.Coverage())
+    assert spaces._step_in(spaces.home, "/proc/self/ns/net")
+    assert not spaces._step_in(spaces.home + 1, "/proc/self/ns/net"), "something was mounted over it"
+
+
+class Forged(_socket.socket):
+    """A netlink socket to which another process sends an end of the list before the kernel can answer."""
+
+    def send(self, data: bytes) -> int:  # type: ignore[override]  # only this form is used
+        self.bind((0, 0))
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as stranger:
+            stranger.sendto(struct.pack("=IHHIIi", 20, agent.NLMSG_DONE, 2, 1, 0, 0), self.getsockname())
+        return super().send(data)
+
+
+def test_only_the_kernel_is_listened_to(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_socket, "socket", Forged)
+    rows = agent.Dump(1, agent.Coverage()).run()
+    assert os.fstat(listener.fileno()).st_ino in {row.inode for row in rows if row.cookie}
+
+
+def test_programs_in_etc_shells_that_are_no_shells(tmp_path: Path) -> None:
+    known = agent.Executables("/proc")
+    for name in ("tmux", "mysh"):
+        (tmp_path / name).write_text(name)
+        known._register(os.fsencode(tmp_path / name), "shell")
+    assert [
+        known.kind(os.fsencode(tmp_path / name), (tmp_path / name).stat(), "/x") for name in ("tmux", "mysh")
+    ] == [
+        "",
+        "shell",
+    ]
+    assert known.kind(b"/opt/busybox", (tmp_path / "tmux").stat(), "/x") == "multi-call"
