@@ -42,6 +42,7 @@ def sample() -> str:
 
 
 def main() -> int:
+    """Write the sample, or check it."""
     readme = ROOT / "README.md"
     page = readme.read_text(encoding="utf-8")
     head, _, rest = page.partition(BEGIN)
