@@ -50,11 +50,12 @@ def derive(outcome: Outcome) -> Outcome:
         return outcome
     coverage = _coverage(snapshot, outcome.context.boundary)
     processes = {pid: _placed(process) for pid, process in snapshot.processes.items()}
+    inside = [item for item in snapshot.listeners if not _lies_outside(item, outcome.context.boundary)]
     snapshot = replace(
         snapshot,
         coverage=coverage,
         processes=processes,
-        listeners=tuple(_listener(item, processes) for item in snapshot.listeners),
+        listeners=tuple(_listener(item, processes) for item in inside),
     )
     status = Status.OK if coverage.complete else Status.PARTIAL
     detail = "" if coverage.complete else "; ".join(_sentence(gap) for gap in coverage.gaps)
@@ -133,6 +134,11 @@ def _is_outside(gap: Gap, outside: set[int | str]) -> bool:
     if gap.code == "pid_namespace":
         return True
     return gap.code == "netns_not_entered" and not isinstance(gap.netns, Missing) and gap.netns in outside
+
+
+def _lies_outside(item: Listener, boundary: Boundary) -> bool:
+    """Whether a listener lives in a namespace that nobody inside the audited container owns."""
+    return boundary is Boundary.CONTAINER and item.netns.outside
 
 
 def _placed(process: Process) -> Process:

@@ -208,6 +208,15 @@ def test_a_namespace_that_nobody_inside_owns_is_outside_the_container() -> None:
     assert outcome(wire, boundary="host").status is HostStatus.PARTIAL
 
 
+def test_what_listens_outside_a_container_is_not_audited_with_it() -> None:
+    wire = snapshot([socket(80, (), netns=9), socket(81)], {80: process()}, gaps=["pid_namespace"])
+    wire["network_namespaces"].append({"id": 9, "outside": True})
+    for boundary, ports in (("container", [81]), ("host", [81, 80])):
+        derived = outcome(wire, boundary=boundary).snapshot
+        assert derived is not None
+        assert [item.port for item in derived.listeners] == ports
+
+
 def test_incomplete_without_a_reason_is_a_gap() -> None:
     wire = snapshot([socket()], {80: process()})
     wire["coverage"]["complete"] = False
