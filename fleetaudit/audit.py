@@ -15,8 +15,11 @@ from fleetaudit.errors import ConfigError, PolicyError, Problem
 from fleetaudit.model import HostAudit, HostContext, HostStatus, Outcome, Report, Run
 from fleetaudit.policy.evaluate import evaluate
 from fleetaudit.policy.model import Policy
+from fleetaudit.saved import when
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import Tally
+
+_CLOCK_SKEW = timedelta(minutes=5)
 
 
 def report(
@@ -64,19 +67,22 @@ def within_age(outcome: Outcome, now: datetime, limit: timedelta) -> Outcome:
     """
     if outcome.snapshot is None:
         return outcome
-    collected = outcome.snapshot.collected_at
-    age = now - moment(collected) if collected else None
-    if age is not None and age <= limit:
+    # The controller's clock where it is known: the host's time is the host's word.
+    told = outcome.received_at or outcome.snapshot.collected_at
+    time = when(told)
+    if time is not None and now - limit <= time <= now + _CLOCK_SKEW:
         return outcome
     detail = (
-        f"the snapshot of {collected} is older than --max-age" if collected else "the snapshot tells no time"
+        f"the snapshot of {told} is {'from the future' if time and time > now else 'older than --max-age'}"
     )
+    if time is None:
+        detail = f"the snapshot tells no time: {told!r}"
     return replace(outcome, status=HostStatus.ERROR, detail=detail, snapshot=None)
 
 
 def moment(text: str) -> datetime:
-    """An RFC 3339 UTC time. Raises ConfigError."""
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise ConfigError(Problem(f"'{text}' is not a time", hint="write 2026-11-22T10:00:00Z")) from error
+    """An RFC 3339 time that a person wrote. Raises ConfigError."""
+    time = when(text)
+    if time is None:
+        raise ConfigError(Problem(f"'{text}' is not a time", hint="write 2026-11-22T10:00:00Z"))
+    return time

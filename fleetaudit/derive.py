@@ -39,6 +39,7 @@ _CONTAINER = re.compile(
     r"|(?:^|/)lxc(?:\.payload\.|/)([^/]+)"
     r"|(?:^|/)(?:systemd-nspawn@|machine-)([^/]+?)\.(?:service|scope)(?:/|$)"
 )
+_SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _UNIT = re.compile(r"\.(?:service|scope|socket|mount|swap)$")
 _USER_MANAGER = re.compile(r"^user@\d+\.service$")
 
@@ -114,6 +115,13 @@ def container_of(cgroup: str) -> str | None:
     return next((group for group in found.groups() if group), None) if found else None
 
 
+def _container(cgroup: str) -> Maybe[str | None]:
+    """Below user@UID.service a container's name is the user's own claim: not known."""
+    found = container_of(cgroup)
+    claimed = any(_USER_MANAGER.match(name) for name in cgroup.split("/"))
+    return UNKNOWN if found is not None and claimed else found
+
+
 def _sentence(gap: Gap) -> str:
     return f"{gap.code}: {gap.detail}" if gap.detail else gap.code
 
@@ -126,7 +134,19 @@ def _coverage(snapshot: Snapshot, boundary: Boundary) -> Coverage:
         gaps = tuple(gap for gap in gaps if not _is_outside(gap, outside))
     if not coverage.complete and not coverage.gaps:
         gaps = (Gap("incomplete", "the agent says that coverage is incomplete, without saying why"),)
+    if not gaps:
+        gaps = _contradictions(coverage)
     return replace(coverage, gaps=gaps, complete=not gaps)
+
+
+def _contradictions(coverage: Coverage) -> tuple[Gap, ...]:
+    """What a host that claims to have seen everything admits not to have seen."""
+    unreadable = coverage.unreadable
+    if isinstance(unreadable, int) and unreadable > 0:
+        return (Gap("denied_process", f"{unreadable} processes could not be looked into"),)
+    if isinstance(coverage.euid, int) and coverage.euid != 0:
+        return (Gap("not_root", f"ran as uid {coverage.euid}"),)
+    return ()
 
 
 def _is_outside(gap: Gap, outside: set[int | str]) -> bool:
@@ -150,7 +170,7 @@ def _placed(process: Process) -> Process:
         process,
         unit=unit if process.unit is UNKNOWN else process.unit,
         user_unit=user_unit if process.user_unit is UNKNOWN else process.user_unit,
-        container=container_of(process.cgroup) if process.container is UNKNOWN else process.container,
+        container=_container(process.cgroup) if process.container is UNKNOWN else process.container,
     )
 
 
@@ -191,7 +211,7 @@ def _with_ancestors(owner: Owner, processes: Mapping[int, Process]) -> Owner:
         if parent == 0:
             break
         if parent not in processes or parent in seen or len(chain) >= _MAX_ANCESTORS:
-            cut = parent != 1  # init has no parent: a snapshot without it lacks nothing
+            cut = True
             break
         current = processes[parent]
         seen.add(parent)
@@ -238,9 +258,7 @@ def _origin(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited
 
 def _handed(process: Process, giver: Process) -> Maybe[Inherited]:
     """What it means that `process` holds a socket that its ancestor `giver` holds too."""
-    if isinstance(giver.exe, str) and giver.exe.rsplit("/", 1)[-1] == "systemd":
-        return Inherited.ACTIVATION
-    if giver.pid == 1 and process.listen_fds is True:
+    if _is_systemd(giver):
         return Inherited.ACTIVATION
     same = _same_executable(process, giver)
     if same is True:
@@ -254,11 +272,18 @@ def _handed(process: Process, giver: Process) -> Maybe[Inherited]:
 
 
 def _same_executable(one: Process, other: Process) -> Maybe[bool]:
-    """By file identity where both have it: a path is only a claim."""
-    for mine, theirs in ((one.exe_file, other.exe_file), (one.exe, other.exe)):
-        if isinstance(mine, str) and isinstance(theirs, str):
-            return mine == theirs
+    """By file identity where both have it; else by path, of which one that is not verified proves nothing."""
+    if isinstance(one.exe_file, str) and isinstance(other.exe_file, str):
+        return one.exe_file == other.exe_file
+    if isinstance(one.exe, str) and isinstance(other.exe, str):
+        unverified = one.exe_verified is False or other.exe_verified is False
+        return UNKNOWN if unverified and one.exe == other.exe else one.exe == other.exe
     return UNKNOWN
+
+
+def _is_systemd(process: Process) -> bool:
+    """The system manager or a user's: a program of that name elsewhere hands down like any other."""
+    return process.exe in _SYSTEMD and process.exe_verified is not False and process.exe_deleted is not True
 
 
 def _differs(mine: Maybe[object], theirs: Maybe[object]) -> Maybe[bool]:
@@ -284,7 +309,7 @@ def _adrift(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited
         return (Inherited.LEAK if process.shell is True else UNKNOWN), False, None
     if process.shell is True:
         return Inherited.ORPHAN, True, None
-    return Inherited.ORIGINAL, False, None
+    return (UNKNOWN if isinstance(process.shell, Missing) else Inherited.ORIGINAL), False, None
 
 
 def _top(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], bool, int | None]:
@@ -295,6 +320,11 @@ def _top(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], 
         if all(item.pid not in holders for item in other.ancestors)
         and not is_reparented(other.process, other.ancestors)
     ]
+    if isinstance(owner.process.shell, Missing):
+        return UNKNOWN, False, None
+    if owner.process.shell:
+        # No shell opens a listener: whoever did is gone, or not an ancestor any more.
+        return (Inherited.LEAK if len(tops) > 1 else Inherited.ORPHAN), False, None
     if len(tops) <= 1:
         return Inherited.ORIGINAL, not owner.ancestry_cut, None
     if owner.process.listen_fds is True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import BinaryIO
 
 from fleetaudit.errors import OutputError, Place, Problem, SnapshotError
@@ -17,7 +18,7 @@ _MAX_LINE = 64 * 1024 * 1024
 class _Entry:
     host: str
     context: HostContext
-    collected_at: str
+    told_time: str | None
     place: Place
     source: int
     offset: int
@@ -54,7 +55,7 @@ def index(files: Sequence[tuple[str, BinaryIO]], *, latest: bool = False) -> Sav
     for source, (name, file) in enumerate(files):
         for entry in _entries(name, file, source, problems):
             other = chosen.get(entry.host)
-            if other is None or (latest and entry.collected_at >= other.collected_at):
+            if other is None or (latest and _age_key(entry) >= _age_key(other)):
                 chosen[entry.host] = entry
             elif not latest:
                 message = f"host '{entry.host}' is already at {other.place}"
@@ -81,10 +82,25 @@ def _entries(name: str, file: BinaryIO, source: int, problems: list[Problem]) ->
                 problems.append(Problem(str(error), place))
             else:
                 yield _Entry(
-                    outcome.host, outcome.context, _collected_at(outcome), place, source, offset, len(line)
+                    outcome.host, outcome.context, _told_time(outcome), place, source, offset, len(line)
                 )
         offset += len(line)
 
 
-def _collected_at(outcome: Outcome) -> str:
-    return (outcome.snapshot.collected_at if outcome.snapshot else outcome.received_at) or ""
+def when(text: str | None) -> datetime | None:
+    """An RFC 3339 time (UTC unless it says otherwise), None for what is none."""
+    try:
+        time = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _told_time(outcome: Outcome) -> str | None:
+    """The controller's time where it is known: the host's is the host's word."""
+    return outcome.received_at or (outcome.snapshot.collected_at if outcome.snapshot else None)
+
+
+def _age_key(entry: _Entry) -> float:
+    time = when(entry.told_time)
+    return time.timestamp() if time else 0.0

@@ -107,7 +107,7 @@ def _context(wire: WireInventory) -> HostContext:
 
 
 def _snapshot(wire: WireSnapshot) -> Snapshot:
-    namespaces = {item.id: _namespace(item) for item in wire.network_namespaces}
+    namespaces = _namespaces(wire.network_namespaces)
     processes = {pid: _process(pid, item) for pid, item in wire.processes.items()}
     host, agent = wire.host, wire.agent
     return Snapshot(
@@ -139,6 +139,16 @@ def _coverage(wire: WireCoverage) -> Coverage:
         unreadable=_maybe(counts.unreadable),
         vanished=_maybe(counts.vanished),
     )
+
+
+def _namespaces(wire: tuple[WireNamespace, ...]) -> dict[NamespaceId, NetworkNamespace]:
+    """Namespaces by id; of one that is described in two ways nothing is known."""
+    found: dict[NamespaceId, NetworkNamespace] = {}
+    for item in map(_namespace, wire):
+        other = found.setdefault(item.id, item)
+        if other != item:
+            found[item.id] = NetworkNamespace(item.id)
+    return found
 
 
 def _namespace(wire: WireNamespace) -> NetworkNamespace:

@@ -89,7 +89,7 @@ class Tally:
             return ExitCode.INTERRUPTED
         if self._violations:
             return ExitCode.VIOLATIONS
-        covered = targeted > 0 and 100 * reached >= self.gate.require_coverage * targeted
+        covered = reached > 0 and 100 * reached >= self.gate.require_coverage * targeted
         unjudged = self._unjudged and not self.gate.allow_unjudged
         if not covered or self._open or unjudged:
             return ExitCode.INCOMPLETE

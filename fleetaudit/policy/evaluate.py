@@ -129,7 +129,10 @@ def _concerns(rule: Rule, outcome: Outcome) -> bool:
 def _approves(compiled: CompiledRule | None, listener: Listener, view: HostView) -> Truth:
     if compiled is None:
         return None
-    return compiled.selector.match(listener, view) if compiled.approves else False
+    try:
+        return compiled.selector.match(listener, view) if compiled.approves else False
+    except Exception:  # the border of one rule again: its own result says that it crashed
+        return None
 
 
 def _count_endpoints(view: HostView, snapshot: Snapshot) -> tuple[int, int]:

@@ -75,40 +75,60 @@ OWNER_FIELDS: Final[Mapping[str, Field[Owner]]] = MappingProxyType(
 )
 
 
-def dual_stack(listener: Listener) -> bool | None:
-    """Whether an IPv6 wildcard listener takes IPv4 too; None when the snapshot does not say."""
-    if listener.address != "::" or listener.family != "inet6":
-        return False
-    return not listener.v6only if isinstance(listener.v6only, bool) else None
+def _known_word(value: object, words: tuple[str, ...]) -> object:
+    """A word that fleetaudit does not know could mean anything: it neither matches nor differs."""
+    return value if value is None or value in words else UNKNOWN
+
+
+def _parsed(listener: Listener) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    if not isinstance(listener.address, str):
+        return None
+    try:
+        return ipaddress.ip_address(listener.address.split("%")[0])
+    except ValueError:
+        return None
+
+
+def _ipv4_too(listener: Listener) -> tuple[object, ...]:
+    """The IPv4 addresses that an IPv6 listener serves as well: its mapped one, or all without v6only."""
+    ip = _parsed(listener)
+    if not isinstance(ip, ipaddress.IPv6Address):
+        return ()
+    if ip.ipv4_mapped is not None:
+        return (str(ip.ipv4_mapped),)
+    if not ip.is_unspecified or listener.v6only is True:
+        return ()
+    return ("0.0.0.0",) if listener.v6only is False else (UNKNOWN,)  # noqa: S104 (matched, not bound)
 
 
 def _family(listener: Listener) -> Candidates:
-    also = {True: ("inet",), False: (), None: (UNKNOWN,)}[dual_stack(listener)]
-    return (listener.family, *also)
+    also = tuple(UNKNOWN if address is UNKNOWN else "inet" for address in _ipv4_too(listener))
+    return (_known_word(listener.family, FAMILIES), *also)
 
 
 def _address(listener: Listener) -> Candidates:
-    address = listener.address
-    if not isinstance(address, str):
-        return (address,)
-    also = {True: ("0.0.0.0",), False: (), None: (UNKNOWN,)}[dual_stack(listener)]  # noqa: S104 (a match)
-    try:
-        ip = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return (address,)
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (address, *also, *((str(mapped),) if mapped else ()))
+    ip = _parsed(listener)
+    if ip is not None:
+        return (str(ip), *_ipv4_too(listener))
+    if listener.protocol in NETWORK_PROTOCOLS and isinstance(listener.address, str):
+        return (UNKNOWN,)  # an address that cannot be read is not known to be another one
+    return (listener.address,)
+
+
+def _port(listener: Listener) -> Candidates:
+    """A network socket has a port: without one the snapshot does not say which."""
+    return (UNKNOWN if listener.port is None and listener.protocol in NETWORK_PROTOCOLS else listener.port,)
 
 
 LISTENER_FIELDS: Final[Mapping[str, Field[Listener]]] = MappingProxyType(
     {
-        "protocol": Field(Kind.TEXT, lambda item: (item.protocol or UNKNOWN,), PROTOCOLS),
+        "protocol": Field(Kind.TEXT, lambda item: (_known_word(item.protocol, PROTOCOLS),), PROTOCOLS),
         "family": Field(Kind.TEXT, _family, FAMILIES),
         "address": Field(Kind.ADDRESS, _address),
-        "port": Field(Kind.PORT, lambda item: (item.port,)),
+        "port": Field(Kind.PORT, _port),
         "path": Field(Kind.TEXT, lambda item: (item.path,)),
         "scope": Field(Kind.TEXT, lambda item: (item.scope,), SCOPES),
-        "state": Field(Kind.TEXT, lambda item: (item.state,), STATES),
+        "state": Field(Kind.TEXT, lambda item: (_known_word(item.state, STATES),), STATES),
         "device": Field(Kind.TEXT, lambda item: (item.device,)),
         "ephemeral": Field(Kind.FLAG, lambda item: (item.ephemeral,)),
     }

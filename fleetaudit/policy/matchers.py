@@ -8,9 +8,15 @@ from enum import Enum
 from typing import Protocol, TypeAlias
 
 from fleetaudit.model import UNKNOWN, Listener, Missing, NetworkNamespace, Owner, Process
-from fleetaudit.policy.fields import LISTENER_FIELDS, NETWORK_PROTOCOLS, OWNER_FIELDS, VIA_OWNERS
+from fleetaudit.policy.fields import (
+    LISTENER_FIELDS,
+    NETWORK_PROTOCOLS,
+    OWNER_FIELDS,
+    STATES,
+    VIA_OWNERS,
+)
 from fleetaudit.policy.truth import Truth, all_of, any_of, negate
-from fleetaudit.policy.values import Bindings, Candidates, Is, Kind, Path, Test, compile_value
+from fleetaudit.policy.values import Bindings, Candidates, Is, Kind, Path, Test, ValueMistake, compile_value
 
 NetnsTest: TypeAlias = Callable[[NetworkNamespace], Truth]
 ANNOTATIONS = frozenset({"reason", "owner_team", "reviewed"})
@@ -25,6 +31,9 @@ class Trust(Enum):
     ALLOW = "allow"
     DENY = "deny"
     SELECT = "select"
+
+
+_OPPOSITE = {Trust.ALLOW: Trust.DENY, Trust.DENY: Trust.ALLOW, Trust.SELECT: Trust.SELECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,8 @@ class OwnerMatcher:
         found = test.match((process.exe,))
         unverified = process.exe_verified is False
         if trust is Trust.DENY:
-            return True if unverified and test.negated else found
+            # What claims to be the program that a `not` spares is not spared on its word.
+            return True if test.negated and (unverified or process.exe_deleted is True) else found
         if trust is Trust.SELECT:
             return None if unverified else found
         if unverified:
@@ -77,6 +87,8 @@ def _related(name: str, matcher: OwnerMatcher, owner: Owner, trust: Trust) -> Tr
         if chain:
             return matcher.match(chain[0], trust)
         return None if owner.ancestry_cut else False
+    if name == "no_ancestor":
+        trust = _OPPOSITE[trust]  # here a match speaks against the owner, or for it
     found = any_of(matcher.match(ancestor, trust) for ancestor in chain)
     if found is False and owner.ancestry_cut:
         found = None
@@ -95,6 +107,10 @@ def compile_owner(spec: Mapping[str, object], path: Path, bindings: Bindings) ->
             continue
         known = OWNER_FIELDS[name]
         tests.append((name, compile_value(value, known.kind, (*path, name), bindings, known.choices)))
+    if not tests and not relatives and spec.get("kernel") is not True:
+        raise ValueMistake(
+            path, "the entry names no field and would match everybody", "add exe, user or unit"
+        )
     words = [f"{name} {test.text}" for name, test in tests]
     words += [f"{name} ({matcher.text})" for name, matcher in relatives]
     kernel = spec.get("kernel") is True
@@ -130,12 +146,16 @@ class Selector:
         )
         if found is False:
             return False
+        if listener.state not in (*STATES, UNKNOWN):
+            found = None  # in such a state it may not be a listener at all
         return all_of((found, self._by_owner(listener, around), self._by_approval(listener, around)))
 
     def _by_owner(self, listener: Listener, around: Surroundings) -> Truth:
         if self.owner is None:
             return True
-        found = any_of(self.owner.match(owner, Trust.SELECT) for owner in listener.owners)
+        found = any_of(
+            self.owner.match(owner, Trust.SELECT) for owner in (*listener.owners, *listener.held_by)
+        )
         return None if found is False and not around.owners_known(listener) else found
 
     def _by_approval(self, listener: Listener, around: Surroundings) -> Truth:
@@ -155,7 +175,9 @@ def _listener_field(name: str, test: Test, listener: Listener, around: Surroundi
 
 
 def _of_owners(name: str, listener: Listener, around: Surroundings) -> Candidates:
-    values = tuple(value for owner in listener.owners for value in OWNER_FIELDS[name].read(owner))
+    values = tuple(
+        value for owner in (*listener.owners, *listener.held_by) for value in OWNER_FIELDS[name].read(owner)
+    )
     if not around.owners_known(listener):
         return (*values, UNKNOWN)
     return values or (None,)

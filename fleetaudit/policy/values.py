@@ -135,7 +135,7 @@ def compile_value(
     if spec is None:
         return Is(lambda value: value is None, "none")
     if isinstance(spec, str) and "{{" in spec:
-        return _template(spec, kind, path, bindings)
+        return _template(spec, kind, path, bindings, choices)
     return _literal(spec, kind, path, choices)
 
 
@@ -207,6 +207,8 @@ def _within(value: object, network: ipaddress.IPv4Network | ipaddress.IPv6Networ
 def _text(spec: str, path: Path, choices: Sequence[str]) -> Test:
     if len(spec) > _MAX_PATTERN:
         raise ValueMistake(path, f"the pattern is longer than {_MAX_PATTERN} characters", "shorten it")
+    if spec == "~":
+        raise ValueMistake(path, "an empty regular expression matches everything", "write what to search for")
     if spec.startswith("~"):
         return _search(spec[1:], spec, path)
     if _GLOB.search(spec):
@@ -255,7 +257,8 @@ def glob_to_regex(glob: str) -> str:
             pieces.append(".")
         elif close > 0:
             body = glob[place + 1 : close].replace("\\", r"\\").replace("[", r"\[")
-            pieces.append(f"[{'^' + body[1:] if body[0] in '!^' else body}]")
+            negated = body.removeprefix("!")
+            pieces.append(f"[{'^' if negated != body else ''}{_no_caret(negated)}]")
             place = close
         else:
             pieces.append(re2.escape(char))
@@ -263,10 +266,15 @@ def glob_to_regex(glob: str) -> str:
     return f"(?s:{''.join(pieces)})"
 
 
+def _no_caret(characters: str) -> str:
+    """In a glob only `!` negates; a leading ^ is itself."""
+    return f"\\{characters}" if characters.startswith("^") else characters
+
+
 # ---------------------------------------------------------------- inventory variables, as data
 
 
-def _template(spec: str, kind: Kind, path: Path, bindings: Bindings) -> Test:
+def _template(spec: str, kind: Kind, path: Path, bindings: Bindings, choices: Sequence[str]) -> Test:
     rest = _TEMPLATE.sub("", spec)
     if "{{" in rest or "}}" in rest:
         raise ValueMistake(path, f"'{spec}' is not understood", "write {{ variable }}: a name, no expression")
@@ -276,22 +284,30 @@ def _template(spec: str, kind: Kind, path: Path, bindings: Bindings) -> Test:
     if whole:
         value = bindings.value(whole[1])
         items = value if isinstance(value, tuple) else (value,)
-        tests = tuple(_exactly(str(item), kind, path) for item in items)
+        tests = tuple(_exactly(str(item), kind, path, choices) for item in items)
         return AnyOf(tests, " or ".join(test.text for test in tests), negated=False)
     filled = _TEMPLATE.sub(lambda found: bindings.scalar(found[1]), spec)
     if kind is not Kind.TEXT:
-        return _literal(filled, kind, path, ())
+        return _exactly(filled, kind, path, choices)
     if spec.startswith("~"):
         regex = _TEMPLATE.sub(lambda found: re2.escape(bindings.scalar(found[1])), spec[1:])
         return _search(regex, filled, path)
     return _fullmatch(_glob_with_variables(spec, bindings), filled, path)
 
 
-def _exactly(value: str, kind: Kind, path: Path) -> Test:
+def _exactly(value: str, kind: Kind, path: Path, choices: Sequence[str]) -> Test:
     """A variable's value as a literal: what it holds is data, never a pattern."""
-    if kind is Kind.TEXT:
+    if kind is Kind.ADDRESS and (value.startswith("~") or _GLOB.search(value)):
+        raise ValueMistake(
+            path, f"the variable's value '{value}' is not an address", "set it to an address or CIDR"
+        )
+    if kind is Kind.TEXT and not choices:
         return Is(lambda item: item == value, value)
-    return _literal(value, kind, path, ())
+    if choices and value not in choices:
+        raise ValueMistake(
+            path, f"the variable's value '{value}' is not known here", f"one of {', '.join(choices)}"
+        )
+    return _literal(value, kind, path, choices)
 
 
 def _glob_with_variables(spec: str, bindings: Bindings) -> str:

@@ -24,6 +24,7 @@ _HIDES: Final[Mapping[str, tuple[bool, str]]] = {
     "dump_interrupted": (False, "anywhere"),
 }
 _HIDES_ALL = (True, "anywhere")
+_TELLS_OWNERS = ("owned", "queue", "io_uring", "kernel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,12 @@ class HostView:
 
     def doubt(self, listener: Listener) -> str:
         """Why not every holder of the listener may have been seen; empty when all were."""
-        if listener.owner_state == "kernel" and not listener.owners:
-            return ""
+        if listener.owner_state == "kernel" and not listener.owners and not listener.held_by:
+            hidden = [gap for gap in self.owner_gaps if gap.code == "hidden_holders"]
+            return f"holders may be hidden ({sentence(hidden)})" if hidden else ""
         if self.owner_gaps:
             return f"holders may be hidden ({sentence(self.owner_gaps)})"
-        if listener.owner_state in ("unknown", "vanished"):
+        if listener.owner_state not in (*_TELLS_OWNERS, UNKNOWN):
             return "its owners are not known"
         if not listener.owners and not listener.held_by:
             return "no owner was seen, and nothing proves that there is none"

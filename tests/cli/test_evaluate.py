@@ -64,7 +64,7 @@ def save(folder: Path, *wires: Wire, name: str = "s.jsonl") -> None:
         ((named(CLEAN, "a"), DOWN), (), 3),
         ((named(CLEAN, "a"), DOWN), ("--require-coverage", "50"), 0),
         ((named(CLEAN, "a"), DOWN), ("--require-coverage", "51"), 3),
-        ((DOWN,), ("--require-coverage", "0"), 0),
+        ((DOWN,), ("--require-coverage", "0"), 3),
         ((snapshot([socket()], {80: process()}, gaps=["not_root"]),), (), 3),
         ((snapshot([], {}),), (), 0),
     ],

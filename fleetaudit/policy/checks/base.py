@@ -43,27 +43,30 @@ CompileCheck: TypeAlias = Callable[[object, Path, Bindings], Check]
 Group: TypeAlias = tuple[Listener, ...]
 
 
-def endpoint_of(listener: Listener) -> EndpointKey:
-    """What makes listeners one endpoint: several sockets (SO_REUSEPORT) can serve the same one."""
+def _endpoint_of(listener: Listener, *, apart: bool) -> EndpointKey:
+    """What makes listeners one endpoint: several sockets (SO_REUSEPORT) can serve the same one.
+
+    Where the snapshot does not say it all, they may be one or several: `apart` decides.
+    """
     where = listener.path if isinstance(listener.path, str) else listener.port
-    if where is None or isinstance(where, Missing):
+    parts = (listener.family, listener.device, listener.address, where)
+    if where is None or (apart and any(isinstance(part, Missing) for part in parts)):
         where = f"inode {listener.inode}"
-    return (
-        listener.netns.id,
-        listener.protocol,
-        str(listener.family),
-        str(listener.device) if isinstance(listener.device, str) else "",
-        str(listener.address),
-        str(where),
-    )
+    family, device, address = ("" if isinstance(part, Missing) else str(part) for part in parts[:3])
+    return (listener.netns.id, listener.protocol, family, device, address, str(where))
 
 
-def endpoints(listeners: Sequence[Listener]) -> tuple[Group, ...]:
-    """The listeners grouped by endpoint, in their order."""
+def endpoints(listeners: Sequence[Listener], *, apart: bool = False) -> tuple[Group, ...]:
+    """The listeners grouped by endpoint, in their order: as few groups as may be, or (`apart`) as many."""
     groups: dict[EndpointKey, list[Listener]] = {}
     for listener in listeners:
-        groups.setdefault(endpoint_of(listener), []).append(listener)
+        groups.setdefault(_endpoint_of(listener, apart=apart), []).append(listener)
     return tuple(tuple(group) for group in groups.values())
+
+
+def apart(listeners: Sequence[Listener]) -> tuple[Group, ...]:
+    """The listeners grouped by endpoint, none together that may not belong together."""
+    return endpoints(listeners, apart=True)
 
 
 def judge_groups(

@@ -24,15 +24,15 @@ class Expect:
     def judge(self, case: Case) -> Iterator[Finding]:
         """Findings when the count is wrong, or when what is hidden could make it wrong."""
         sure = endpoints(case.listeners)
-        most = len(endpoints((*case.listeners, *case.doubtful)))
+        most = len(endpoints((*case.listeners, *case.doubtful), apart=True))
         if self.maximum is not None and len(sure) > self.maximum:
             yield from (self._surplus(group, len(sure)) for group in sure)
+        elif most < self.minimum and not case.hidden:
+            counted = f"{most} found, at least {self.minimum} expected"
+            yield Finding(Verdict.FAIL, f"{counted}: nothing listens there" if not most else counted)
         elif len(sure) < self.minimum:
             counted = f"{len(sure)} found, at least {self.minimum} expected"
-            if most >= self.minimum or case.hidden:
-                yield Finding(Verdict.UNKNOWN, f"{counted}; {self._doubt(case)}")
-            else:
-                yield Finding(Verdict.FAIL, f"{counted}: nothing listens there" if not sure else counted)
+            yield Finding(Verdict.UNKNOWN, f"{counted}; {self._doubt(case)}")
         elif self.maximum is not None and (most > self.maximum or case.hidden):
             yield Finding(Verdict.UNKNOWN, f"{len(sure)} found; {self._doubt(case)}")
 
@@ -46,7 +46,9 @@ class Expect:
     def _doubt(case: Case) -> str:
         if case.hidden:
             return f"others may be hidden ({sentence(case.hidden)})"
-        return f"of {len(case.doubtful)} more the snapshot does not say whether the rule selects them"
+        if case.doubtful:
+            return f"of {len(case.doubtful)} more the snapshot does not say whether the rule selects them"
+        return "the snapshot does not say whether some of them are one endpoint"
 
 
 def compile_expect(spec: object, path: Path, bindings: Bindings) -> Expect:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
-from fleetaudit.policy.checks.base import Case, Group, endpoints, holders, judge_groups
+from fleetaudit.policy.checks.base import Case, Group, apart, endpoints, holders, judge_groups
 from fleetaudit.policy.values import Bindings, Path
 
 
@@ -22,23 +22,29 @@ class OwnerCount:
 
     def judge(self, case: Case) -> Iterator[Finding]:
         """One finding per endpoint with too few or too many owners, or maybe so."""
-        return judge_groups(case, lambda group: self._endpoint(case, group), endpoints)
+        yield from judge_groups(case, lambda group: self._too_many(case, group), endpoints)
+        yield from judge_groups(case, lambda group: self._too_few(case, group), apart)
 
-    def _endpoint(self, case: Case, group: Group) -> Finding | None:
+    def _too_many(self, case: Case, group: Group) -> Finding | None:
+        if self.maximum is None:
+            return None
         owners = holders(group)
-        sure = len({owner.process.pid for listener in group for owner in listener.owners})
-        most = len({owner.process.pid for owner in owners})
+        count = len({owner.process.pid for owner in owners})
+        if count > self.maximum:
+            return Finding(Verdict.FAIL, f"{count} owners, at most {self.maximum} wanted", group[0], owners)
         doubt = next(filter(None, map(case.view.doubt, group)), "")
-        if self.maximum is not None and most > self.maximum:
-            return Finding(Verdict.FAIL, f"{most} owners, at most {self.maximum} wanted", group[0], owners)
-        if sure < self.minimum:
-            reason = f"{sure} owners, at least {self.minimum} wanted"
-            if doubt:
-                return Finding(Verdict.UNKNOWN, f"{reason}; {doubt}", group[0], owners)
-            return Finding(Verdict.FAIL, reason, group[0], owners)
-        if self.maximum is not None and doubt:
-            return Finding(Verdict.UNKNOWN, doubt, group[0], owners)
-        return None
+        return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None
+
+    def _too_few(self, case: Case, group: Group) -> Finding | None:
+        owners = tuple(owner for listener in group for owner in listener.owners)
+        count = len({owner.process.pid for owner in owners})
+        if count >= self.minimum:
+            return None
+        reason = f"{count} owners, at least {self.minimum} wanted"
+        doubt = next(filter(None, map(case.view.doubt, group)), "")
+        if doubt:
+            return Finding(Verdict.UNKNOWN, f"{reason}; {doubt}", group[0], owners)
+        return Finding(Verdict.FAIL, reason, group[0], owners)
 
 
 def compile_owner_count(spec: object, path: Path, bindings: Bindings) -> OwnerCount:

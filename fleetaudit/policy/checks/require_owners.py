@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
-from fleetaudit.policy.checks.base import Case, Group, endpoints, judge_groups
+from fleetaudit.policy.checks.base import Case, Group, apart, judge_groups
 from fleetaudit.policy.checks.entries import compile_entries
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.truth import any_of
@@ -24,7 +24,7 @@ class RequireOwners:
 
     def judge(self, case: Case) -> Iterator[Finding]:
         """One finding per endpoint that lacks a required owner, or may lack it."""
-        return judge_groups(case, lambda group: self._endpoint(case, group), endpoints)
+        return judge_groups(case, lambda group: self._endpoint(case, group), apart)
 
     def _endpoint(self, case: Case, group: Group) -> Finding | None:
         owners = tuple(owner for listener in group for owner in listener.owners)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fleetaudit.model import UNKNOWN, Finding, Missing, Owner, Process, Verdict
+from fleetaudit.model import UNKNOWN, Finding, Maybe, Missing, Owner, Process, Verdict
 from fleetaudit.policy.checks.base import Case, Group, endpoints, holders, judge_groups, names_of
 from fleetaudit.policy.fields import OWNER_FIELDS
 from fleetaudit.policy.values import Bindings, Path
@@ -41,7 +41,16 @@ class Same:
 def _values(name: str, owners: Sequence[Owner]) -> tuple[object, ...]:
     if name == "exe":
         return _executables([owner.process for owner in owners])
+    if name == "user":
+        return tuple(_account(owner.process.euid, owner.process.user) for owner in owners)
+    if name == "group":
+        return tuple(_account(owner.process.gid, owner.process.group) for owner in owners)
     return tuple(next(iter(OWNER_FIELDS[name].read(owner))) for owner in owners)
+
+
+def _account(number: Maybe[int], name: Maybe[str | None]) -> object:
+    """The number decides: two users without a name are not one user."""
+    return number if not isinstance(number, Missing) else (name or UNKNOWN)
 
 
 def _executables(processes: Sequence[Process]) -> tuple[object, ...]:
