@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +13,10 @@ from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
 from fleetaudit.cli.outputs import require_writable, say
 from fleetaudit.cli.session import Interrupt, collecting, targets
+from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ReportError
 from fleetaudit.summary import ExitCode
+from fleetaudit.text import visible
 
 
 @click.command("collect")
@@ -53,16 +53,12 @@ def lines_to(output: str) -> Iterator[Callable[[bytes], object]]:
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
         return
-    path = Path(output)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        file = WholeFile(output)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream.write
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).replace(path)
+            yield file.write
+            file.finish()
         finally:
-            Path(name).unlink(missing_ok=True)
+            file.discard()
     except OSError as error:
-        raise ReportError(f"{path}: {error.strerror or error}") from error
+        raise ReportError(f"{visible(output)}: {error.strerror or error}") from error

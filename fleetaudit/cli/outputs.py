@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
+from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.model import Report
 from fleetaudit.report import Part, RenderOptions, drive, formats, parts
@@ -57,8 +56,14 @@ def require_writable(path: Path) -> None:
         raise ConfigError(Problem(f"{visible(str(path))} is a directory", hint="name a file"))
     if not folder.is_dir():
         raise ConfigError(Problem(f"{visible(str(folder))} is no directory", hint="create it first"))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(Problem(f"{visible(str(folder))} cannot be written"))
+    special = _is_special(path)
+    if not os.access(path if special else folder, os.W_OK):
+        raise ConfigError(Problem(f"{visible(str(path if special else folder))} cannot be written"))
+
+
+def _is_special(path: Path) -> bool:
+    """A device or a pipe: written to, not replaced, and no place for a sidecar."""
+    return path.exists() and not path.is_file()
 
 
 def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> tuple[ReportError, ...]:
@@ -70,7 +75,9 @@ def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> t
     planned = [
         (output, part)
         for output in outputs
-        for part in parts(output.format, options)[: 1 if output.path == "-" else None]
+        for part in parts(output.format, options)[
+            : 1 if output.path == "-" or _is_special(Path(output.path)) else None
+        ]
     ]
     failures: list[ReportError] = []
     with ExitStack() as stack:
@@ -119,18 +126,17 @@ def _failure(path: str, error: Exception) -> ReportError:
 
 
 class _Target:
-    """One file being written under another name beside its own."""
+    """Where one part of an output goes: a whole file, or standard output."""
 
-    def __init__(self, output: Output, path: str, stream: BinaryIO, temporary: Path | None) -> None:
+    def __init__(self, output: Output, path: str, file: WholeFile | None) -> None:
         self.output = output
         self.path = path
         self.broken = False
-        self._stream = stream
-        self._temporary = temporary
+        self._file = file
 
     def write(self, chunk: bytes) -> None:
         if not self.broken:
-            self._stream.write(chunk)
+            (self._file or sys.stdout.buffer).write(chunk)
 
     def abandon(self) -> None:
         """Give this file up; what is at its path stays as it was."""
@@ -138,37 +144,22 @@ class _Target:
 
     def finish(self) -> None:
         """Put the file in its place, whole."""
-        self._stream.flush()
-        if self._temporary is not None:
-            os.fsync(self._stream.fileno())
-            self._temporary.chmod(0o666 & ~_umask())
-            self._temporary.replace(self.path)
-
-    def discard(self) -> None:
-        """Leave no temporary file behind, whatever happened."""
-        if self._temporary is not None:
-            with suppress(OSError):
-                self._stream.close()
-            self._temporary.unlink(missing_ok=True)
+        if self._file:
+            self._file.finish()
+        else:
+            sys.stdout.buffer.flush()
 
 
 def _target(output: Output, part: Part, stack: ExitStack) -> _Target:
     if output.path == "-":
-        return _Target(output, "standard output", sys.stdout.buffer, None)
-    path = Path(output.path + part.suffix)
+        return _Target(output, "standard output", None)
+    path = output.path + part.suffix
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        file = WholeFile(path)
     except OSError as error:
-        raise _failure(str(path), error) from error
-    target = _Target(output, str(path), os.fdopen(descriptor, "wb"), Path(name))
-    stack.callback(target.discard)
-    return target
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+        raise _failure(path, error) from error
+    stack.callback(file.discard)
+    return _Target(output, path, file)
 
 
 def _width() -> int:

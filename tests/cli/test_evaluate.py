@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -208,6 +209,30 @@ def test_a_closed_pipe_does_not_lose_the_other_reports(folder: Path) -> None:
     done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=False, timeout=60)  # noqa: S602
     assert b"Traceback" not in done.stderr
     assert json.loads((folder / "r.json").read_text())["summary"]["hosts"]["targeted"] == 1
+
+
+def test_a_device_or_pipe_is_written_to_and_not_replaced(folder: Path) -> None:
+    save(folder, SHELLED)
+    os.mkfifo(folder / "pipe")
+    (folder / "target.json").write_text("old")
+    (folder / "link.json").symlink_to("target.json")
+    reader = subprocess.Popen(["cat", "pipe"], cwd=folder, stdout=subprocess.PIPE)
+    done = run("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=pipe", "-o", "jsonl=link.json", cwd=folder)
+    assert done.returncode == 1, done.stderr
+    received, _ = reader.communicate(timeout=20)
+    assert json.loads(received)["schema"] == "fleetaudit.report/1"
+    assert (folder / "pipe").is_fifo()
+    assert (folder / "link.json").is_symlink()
+    assert (folder / "target.json").read_text() != "old"
+
+
+def test_a_full_disk_is_said_and_the_other_reports_are_written(folder: Path) -> None:
+    save(folder, SHELLED)
+    done = run("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=/dev/full", "-o", "csv=r.csv", cwd=folder)
+    assert done.returncode == 1
+    assert b"/dev/full: No space left on device" in done.stderr
+    assert Path("/dev/full").is_char_device()
+    assert (folder / "r.csv").exists()
 
 
 def test_listeners_from_saved_snapshots(folder: Path) -> None:
