@@ -201,6 +201,7 @@ class Process:
     exe_file: Maybe[str | None] = UNKNOWN  # "device:inode" of the executable
     exe_in_container: Maybe[str | None] = UNKNOWN
     argv: Maybe[tuple[str, ...] | None] = UNKNOWN
+    argv_cut: bool = False  # the host sent only the beginning
     uid: Maybe[int] = UNKNOWN
     euid: Maybe[int] = UNKNOWN
     user: Maybe[str | None] = UNKNOWN

@@ -216,6 +216,7 @@ def _process(pid: int, wire: WireProcess) -> Process:
         exe_file=_known(wire.exe_file),
         exe_in_container=_maybe(wire.exe_in_container),
         argv=_maybe(wire.argv),
+        argv_cut=wire.argv_cut,
         uid=_known(wire.uid),
         euid=_known(wire.euid),
         user=_maybe(wire.user),

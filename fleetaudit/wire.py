@@ -130,6 +130,7 @@ class WireProcess(Struct):
     exe_file: Text = UNSET
     exe_in_container: Text = UNSET
     argv: tuple[str, ...] | UnsetType | None = UNSET
+    argv_cut: bool = False
     uid: Number = UNSET
     euid: Number = UNSET
     user: Text = UNSET

@@ -83,6 +83,8 @@ SHELL_NAMES = frozenset(
 MULTI_CALL_NAMES = ("busybox", "toybox")
 NOT_SHELLS = frozenset(("tmux", "screen", "nologin", "false", "true"))  # Debian lists tmux in /etc/shells
 SHELL_FOLDERS = ("/bin", "/usr/bin", "/usr/local/bin", "/sbin", "/usr/sbin")
+LOADER_FOLDERS = ("/lib", "/lib64")
+LOADER_NAMES = ("ld-linux", "ld-musl", "ld64.so", "ld.so", "ld-2.")
 LOADER_VALUE_OPTIONS = (
     "--library-path --preload --audit --argv0 --inhibit-rpath --glibc-hwcaps-mask --glibc-hwcaps-prepend"
 ).split()
@@ -166,6 +168,7 @@ class Coverage:
         self.vanished: set[str] = set()
         self.vanished_sockets = 0
         self.gaps: list[dict[str, object]] = []
+        self.met = 0  # gaps met, each time anew
 
     def gap(self, code: str, detail: str, netns: int = 0, protocol: str = "") -> None:
         """Note something that could not be seen; `netns` and `protocol` narrow what may be hidden."""
@@ -174,6 +177,7 @@ class Coverage:
             entry["netns"] = netns
         if protocol:
             entry["protocol"] = protocol
+        self.met += 1
         if entry not in self.gaps:
             self.gaps.append(entry)
 
@@ -450,6 +454,15 @@ def parse_ids(data: bytes) -> "dict[int, str]":
     return names
 
 
+def only_files(switch: bytes, database: bytes) -> bool:
+    """Whether nsswitch.conf(5) has names in the local files alone: then a number without one has none."""
+    for line in switch.split(b"\n"):
+        name, _, services = line.partition(b"#")[0].partition(b":")
+        if name.strip() == database:
+            return set(services.split()) <= {b"files", b"compat"}
+    return True
+
+
 def parse_release(data: bytes) -> "dict[str, str]":
     """The assignments of os-release(5), unquoted."""
     pairs = [line.strip().partition(b"=") for line in data.split(b"\n")]
@@ -505,7 +518,9 @@ def ring_files(data: bytes) -> "tuple[list[str], bool]":
         elif expected >= 0:
             break
     sockets = [name for name in names if name.startswith("socket:[")]
-    return sockets, expected == 0 or expected == len([name for name in names if name])
+    # Older kernels print a socket's protocol ("TCP") in place of its path, which tells nothing.
+    told = [name for name in names if name.startswith("/") or ":" in name]
+    return sockets, expected == 0 or expected == len(told)
 
 
 def listen_fds(environ: bytes, pids: "list[bytes]") -> bool:
@@ -792,6 +807,8 @@ class Dump:
         except BROKEN:
             # Without its handler vsock sockets are listed nowhere: the walk looks whether any is held.
             self.vsock_unseen = bool(self.loaded)
+            if not self.loaded:
+                self._lost("vsock", "AF_VSOCK")
         return []
 
     def _is_absent(self, marker: str) -> bool:
@@ -810,7 +827,7 @@ class Dump:
 
     def _lost(self, name: str, marker: str) -> None:
         # A counter at 0 proves that there is nothing to list (sock_prot_inuse_get); unix has two counters.
-        if name in ("tcp", "udp", "unix") or self.loaded.get(marker):
+        if name in ("tcp", "udp", "unix") or not self.loaded or self.loaded.get(marker):
             detail = f"the kernel lists {name} sockets neither over netlink nor in /proc/net"
             self.coverage.gap("protocol_not_dumped", detail, self.netns, name)
 
@@ -841,6 +858,7 @@ class Namespace:
         self.doors: list[str] = []
         self.name: str | None = None
         self.inhabited = False  # a process that we see lives in it
+        self.mounted = False  # a mount keeps it alive
         self.dumped = False
         self.refused = ""
         self.ephemeral: list[int] | None = None
@@ -901,6 +919,7 @@ class Namespaces:
         for root, point, kind, _ in parse_mountinfo(read_or(f"{self.proc}/{pid}/mountinfo")):
             if kind == b"nsfs" and root.startswith(b"net:["):
                 space = self._get(link_number(root.decode("ascii", "replace")))
+                space.mounted = True
                 space.add_door(f"{self.proc}/{pid}/root{_name(point)}")
                 folder, _, name = point.rpartition(b"/")
                 if folder in (b"/run/netns", b"/var/run/netns"):
@@ -955,6 +974,10 @@ class Namespaces:
                 detail = f"network namespace {space.number} could not be entered: {space.refused}"
                 self.coverage.gap("netns_not_entered", detail, space.number)
                 return False
+        if space.mounted:
+            detail = f"network namespace {space.number} is mounted where it cannot be reached"
+            self.coverage.gap("netns_not_entered", detail, space.number)
+            return False
         del self.known[space.number]  # it is gone, and its sockets with it
         return False
 
@@ -1066,7 +1089,8 @@ class Executables:
         listed = [line for line in read_or("/etc/shells").split(b"\n") if line.startswith(b"/")]
         usual = [_raw(folder + "/" + name) for folder in SHELL_FOLDERS for name in SHELL_NAMES]
         multi = [_raw(folder + "/" + name) for folder in SHELL_FOLDERS for name in MULTI_CALL_NAMES]
-        for kind, paths in (("multi-call", multi), ("shell", listed + usual)):
+        loaders = [_raw(folder + "/" + name) for folder in LOADER_FOLDERS for name in loaders_in(folder)]
+        for kind, paths in (("multi-call", multi), ("loader", loaders), ("shell", listed + usual)):
             for path in paths:
                 self._register(path.strip(), kind)
 
@@ -1088,15 +1112,17 @@ class Executables:
             return None
 
     def kind(self, path: bytes, found: "posix.stat_result", link: str) -> str:
-        """shell, multi-call, loader or empty. `link` opens the executable itself, deleted or not."""
+        """shell, multi-call, loader, unknown or empty. `link` opens the executable itself, deleted or not."""
         name = base_name(path)
         identity = (found.st_dev, found.st_ino)
-        if name in MULTI_CALL_NAMES or self.kinds.get(identity) == "multi-call":
+        if name in MULTI_CALL_NAMES:
             return "multi-call"
-        if name in SHELL_NAMES or identity in self.kinds:
+        if name in SHELL_NAMES:
             return "shell"
-        if name.startswith(("ld-linux", "ld-musl", "ld64.so", "ld.so", "ld-2.")):
+        if name.startswith(LOADER_NAMES):
             return "loader"
+        if identity in self.kinds:
+            return self.kinds[identity]
         if identity not in self.by_content:
             self.by_content[identity] = self._compare(found.st_size, link)
         return self.by_content[identity]
@@ -1104,7 +1130,7 @@ class Executables:
     def _compare(self, size: int, link: str) -> str:
         """The kind of a known file with the same content, for a shell copied under another name."""
         if size > COPY_LIMIT:
-            return ""
+            return "unknown" if size in self.sizes else ""
         for path, kind in self.sizes.get(size, ()):
             try:
                 if path not in self.digests:
@@ -1112,11 +1138,11 @@ class Executables:
                 if self.digests[path] == sha256(read(link, COPY_LIMIT)):
                     return kind
             except OSError:
-                continue
+                return "unknown"
         return ""
 
-    def is_shell(self, kind: str, argv: "list[bytes]", comm: bytes) -> bool:
-        """Whether a process that runs an executable of this kind is a shell."""
+    def is_shell(self, kind: str, argv: "list[bytes]", comm: bytes) -> "bool | None":
+        """Whether a process that runs an executable of this kind is a shell; None if that cannot be told."""
         if kind == "multi-call":
             applet = base_name(argv[0]) if argv else ""
             if applet.startswith(MULTI_CALL_NAMES):
@@ -1124,10 +1150,21 @@ class Executables:
             return applet in SHELL_NAMES or base_name(comm) in SHELL_NAMES
         if kind == "loader":
             program = loaded_program(argv)
+            if base_name(program) in SHELL_NAMES:
+                return True
             found = self.stat_path(program) if program.startswith(b"/") else None
-            known = found is not None and (found.st_dev, found.st_ino) in self.kinds
-            return known or base_name(program) in SHELL_NAMES
-        return kind == "shell"
+            # What runs is what was loaded then: a path that is relative, or gone, tells nothing now.
+            inner = self.kind(program, found, _name(program)) if found is not None else "unknown"
+            return None if inner in ("unknown", "loader", "multi-call") else inner == "shell"
+        return None if kind == "unknown" else kind == "shell"
+
+
+def loaders_in(folder: str) -> "list[str]":
+    """The dynamic loaders in a folder: `ld.so PROGRAM` runs a program under the loader's name."""
+    try:
+        return [name for name in posix.listdir(folder) if name.startswith(LOADER_NAMES)]
+    except OSError:
+        return []
 
 
 def base_name(path: bytes) -> str:
@@ -1153,6 +1190,9 @@ class Describer:
         self.executables = Executables(proc)
         self.users = parse_ids(read_or(etc + "/passwd"))
         self.groups = parse_ids(read_or(etc + "/group"))
+        switch = read_or(etc + "/nsswitch.conf")
+        self.all_users = bool(self.users) and only_files(switch, b"passwd")
+        self.all_groups = bool(self.groups) and only_files(switch, b"group")
 
     def describe(self, base: str) -> "dict[str, object]":
         """The process as JSON fields; `base` is its directory relative to the working directory.
@@ -1193,7 +1233,11 @@ class Describer:
             gid = int(status[b"Gid"][1])
         except (KeyError, ValueError, IndexError):
             return
-        found.update(uid=uid, euid=euid, gid=gid, user=self.users.get(euid), group=self.groups.get(gid))
+        found.update(uid=uid, euid=euid, gid=gid)
+        if self.all_users or euid in self.users:
+            found["user"] = self.users.get(euid)
+        if self.all_groups or gid in self.groups:
+            found["group"] = self.groups.get(gid)
         try:
             pids = status.get(b"NSpid", [])
             environ = read(base + "environ")
@@ -1208,8 +1252,11 @@ class Describer:
         except OSError:
             return None
         shown = [text(arg) for arg in raw]
-        if sum(map(len, raw)) + len(raw) > ARGV_LIMIT:
+        whole = sum(map(len, raw)) + len(raw) <= ARGV_LIMIT
+        if not whole:
             shown.append(f"[cut at {ARGV_LIMIT} bytes]")
+        if not whole or any(len(arg) > TEXT_LIMIT for arg in raw):
+            found["argv_cut"] = True
         if self.argv_mode != "none":
             found["argv"] = (shown if self.argv_mode == "full" else redact(shown)) or None
         return raw
@@ -1237,7 +1284,9 @@ class Describer:
         kind = self.executables.kind(path, status, link)
         if argv is not None or kind not in ("multi-call", "loader"):
             comm = str(found.get("comm", "")).encode("utf-8")
-            found["shell"] = self.executables.is_shell(kind, argv or [], comm)
+            shell = self.executables.is_shell(kind, argv or [], comm)
+            if shell is not None:
+                found["shell"] = shell
 
     def _undeleted(self, path: bytes, status: "posix.stat_result | None") -> "tuple[bytes, bool]":
         """(path without the kernel's mark, whether the file was deleted): a name may end like the mark."""
@@ -1566,13 +1615,13 @@ def look_twice(rows: "list[Row]", spaces: Namespaces, walk: Walk) -> "list[Row]"
     orphans = [row for row in rows if row.link() not in walk.owners]
     if not orphans or walk.budget.is_spent():
         return rows
-    gaps = len(walk.coverage.gaps)
+    gaps = walk.coverage.met
     again: dict[tuple[int, object], str] = {}
     for number in sorted({row.netns for row in orphans}):
         space = spaces.known.get(number)
         for row in spaces.dump(space) if space else ():
             again[row.key()] = row.cookie
-    if len(walk.coverage.gaps) > gaps:
+    if walk.coverage.met > gaps:
         return rows  # the second list is not whole: it proves nothing
     gone = [row for row in orphans if row.key() not in again or _differ(row.cookie, again[row.key()])]
     walk.coverage.vanished_sockets += len(gone)

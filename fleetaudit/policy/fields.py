@@ -41,7 +41,11 @@ def _group(owner: Owner) -> Candidates:
 
 def _argv(owner: Owner) -> Candidates:
     argv = owner.process.argv
-    return (" ".join(argv) if isinstance(argv, tuple) else argv,)
+    if not isinstance(argv, tuple):
+        return (argv,)
+    line = " ".join(argv)
+    # What was cut off or redacted on the host could match what is left of it cannot.
+    return (line, UNKNOWN) if owner.process.argv_cut or "***" in line else (line,)
 
 
 def _inherited(owner: Owner) -> Candidates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +166,8 @@ def test_ring_files() -> None:
     listed = b"UserFiles:\t2\n    0: socket:[9]\n    3: /tmp/x\nUserBufs:\t0\n"
     assert agent.ring_files(head + listed) == (["socket:[9]"], True)
     assert agent.ring_files(head + b"UserFiles:\t2\n    0: \n    1: \nUserBufs:\t0\n") == ([], False)
+    older = b"UserFiles:\t2\n    0: TCP\n    1: UNIX-STREAM\nUserBufs:\t0\n"
+    assert agent.ring_files(head + older) == ([], False), "protocols in place of paths tell nothing"
     assert agent.ring_files(head) == ([], False), "another kernel's format: unknown, not empty"
 
 
@@ -290,3 +293,30 @@ DESCRIBER = agent.Describer("/proc", "redacted")
 def test_a_process_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         DESCRIBER.describe(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(
+    ("switch", "whole"),
+    [
+        (b"", True),
+        (b"passwd: files\n", True),
+        (b"passwd:\tcompat # old\n", True),
+        (b"passwd: files systemd\n", False),
+        (b"group: files\npasswd: files sss\n", False),
+        (b"#passwd: sss\npasswd: files", True),
+    ],
+)
+def test_names_are_complete_where_the_files_are_all_there_is(switch: bytes, whole: bool) -> None:
+    assert agent.only_files(switch, b"passwd") is whole
+
+
+def test_a_loaded_program_is_judged_by_what_it_is() -> None:
+    known = agent.Executables("/proc")
+    shell = os.path.realpath("/bin/sh").encode()
+    assert known.is_shell("loader", [b"/lib64/ld.so", shell], b"x") is True
+    assert known.is_shell("loader", [b"/lib64/ld.so", b"./renamed"], b"x") is None
+    assert known.is_shell("loader", [b"/lib64/ld.so", b"/no/such/file"], b"x") is None
+    assert (
+        known.is_shell("loader", [b"/lib64/ld.so", os.fsencode(os.path.realpath("/usr/bin/env"))], b"x")
+        is False
+    )

@@ -203,10 +203,7 @@ def test_programs_in_etc_shells_that_are_no_shells(tmp_path: Path) -> None:
     for name in ("tmux", "mysh"):
         (tmp_path / name).write_text(name)
         known._register(os.fsencode(tmp_path / name), "shell")
-    assert [
-        known.kind(os.fsencode(tmp_path / name), (tmp_path / name).stat(), "/x") for name in ("tmux", "mysh")
-    ] == [
-        "",
-        "shell",
-    ]
+    paths = [tmp_path / name for name in ("tmux", "mysh")]
+    assert [known.kind(os.fsencode(path), path.stat(), str(path)) for path in paths] == ["", "shell"]
+    assert known.kind(b"/opt/nginx", (tmp_path / "tmux").stat(), "/gone") in ("", "unknown")
     assert known.kind(b"/opt/busybox", (tmp_path / "tmux").stat(), "/x") == "multi-call"

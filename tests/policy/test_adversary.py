@@ -188,3 +188,10 @@ def test_a_selector_sees_who_could_receive_the_socket() -> None:
 def test_in_a_glob_only_the_exclamation_mark_negates() -> None:
     assert verdict("deny_owners: [{exe: '/usr/bin/[^p]ython*'}]", ONE) == "fail"
     assert verdict("deny_owners: [{exe: '/usr/bin/[!p]ython*'}]", ONE) == "pass"
+
+
+@pytest.mark.parametrize("fields", [{"argv_cut": True}, {"argv": ["app", "--token", "***"]}])
+def test_a_command_line_that_is_not_whole_proves_no_absence(fields: dict[str, Any]) -> None:
+    wire = snapshot([socket(80)], {80: process(PYTHON, **fields)})
+    assert verdict("deny_owners: [{argv: '*--evil*'}]", wire) == "unknown"
+    assert verdict("deny_owners: [{argv: '*p*'}]", wire) == "fail"
