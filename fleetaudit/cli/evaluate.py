@@ -13,10 +13,11 @@ from fleetaudit.audit import moment, require_targets, within_age
 from fleetaudit.cli.files import open_snapshots, read_policies
 from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Judging, pick
-from fleetaudit.cli.outputs import parse_outputs
+from fleetaudit.cli.outputs import parse_outputs, say
 from fleetaudit.inventory import load
 from fleetaudit.model import HostContext, Outcome, Source
 from fleetaudit.saved import index
+from fleetaudit.text import visible
 
 
 @click.command("evaluate")
@@ -55,6 +56,10 @@ def command(
     with ExitStack() as stack:
         saved = index(open_snapshots(snapshots, stack), latest=latest)
         hosts = [(host, contexts.get(host, context)) for host, context in saved.targets]
+        missing = sorted(set(contexts) - {host for host, _ in hosts})
+        if missing:
+            names = ", ".join(map(visible, missing[:10]))
+            say(f"warning: {len(missing)} hosts of the inventory have no snapshot: {names}")
         warn_idle(require_targets(policies, hosts))
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
         run = describe_run(new_run_id(started), started, policies, sources, recorded)

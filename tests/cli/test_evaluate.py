@@ -150,10 +150,12 @@ def test_standard_input_and_output(folder: Path) -> None:
 
 def test_an_inventory_given_now_overrides_the_saved_one(folder: Path) -> None:
     (folder / "p.yaml").write_text(POLICY.replace("rules:", "hosts: web\nrules:"))
-    (folder / "inv.yaml").write_text("web: {hosts: {web1: {}}}\n")
+    (folder / "inv.yaml").write_text("web: {hosts: {web1: {}, web2: {}}}\n")
     save(folder, SHELLED)
     assert run("evaluate", "s.jsonl", "-p", "p.yaml", cwd=folder).returncode == 2
-    assert run("evaluate", "s.jsonl", "-p", "p.yaml", "-i", "inv.yaml", cwd=folder).returncode == 1
+    done = run("evaluate", "s.jsonl", "-p", "p.yaml", "-i", "inv.yaml", cwd=folder)
+    assert done.returncode == 1
+    assert b"1 hosts of the inventory have no snapshot: web2" in done.stderr
 
 
 @pytest.mark.parametrize(
