@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from fleetaudit.agent.launch import read_frame
@@ -15,9 +17,10 @@ from fleetaudit.snapshot import decode
 
 Document = dict[str, Any]
 NONCE = "t-1"
+VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 # Becomes nobody only after the imports, so that an interpreter that only root may read serves as well.
 AS_NOBODY = (
-    "import _json, _socket, _struct, ctypes, hashlib, resource, os, sys;"
+    "import _json, _socket, _struct, binascii, ctypes, hashlib, resource, os, sys, zlib;"
     "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
     "exec(compile(sys.stdin.buffer.read(), 'agent', 'exec'))"
 )
@@ -27,6 +30,15 @@ class Start(Protocol):
     """Starts a Python program that prints one JSON value when it is ready and ends when its stdin does."""
 
     def __call__(self, code: str, *args: str, prefix: Sequence[str] = ()) -> Any: ...
+
+
+def interpreters() -> list[str]:
+    """$FLEETAUDIT_PYTHONS (colon-separated), else what pyenv and the system have, else our own."""
+    named = [path for path in os.environ.get("FLEETAUDIT_PYTHONS", "").split(":") if path]
+    roots = [Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")) / "versions", Path("/opt/python")]
+    found = [path for root in roots if root.is_dir() for path in root.glob("*/bin/python3")]
+    found += [Path("/usr/bin") / f"python{version}" for version in VERSIONS]
+    return named or sorted({str(path.resolve()) for path in [*found, Path(sys.executable)] if path.exists()})
 
 
 def take_census(prefix: Sequence[str] = (), interpreter: Sequence[str] = (), **config: Any) -> Document:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,18 +15,7 @@ from fleetaudit.agent import agent, payload
 from fleetaudit.agent.launch import read_frame
 from fleetaudit.conversation import Reply
 from fleetaudit.errors import OutputError
-from tests.agent.looking import NONCE, Start, pids, socket_on, take_census
-
-VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
-
-
-def interpreters() -> list[str]:
-    """$FLEETAUDIT_PYTHONS (colon-separated), else what pyenv and the system have, else our own."""
-    named = [path for path in os.environ.get("FLEETAUDIT_PYTHONS", "").split(":") if path]
-    roots = [Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")) / "versions", Path("/opt/python")]
-    found = [path for root in roots if root.is_dir() for path in root.glob("*/bin/python3")]
-    found += [Path("/usr/bin") / f"python{version}" for version in VERSIONS]
-    return named or sorted({str(path.resolve()) for path in [*found, Path(sys.executable)] if path.exists()})
+from tests.agent.looking import NONCE, Start, interpreters, pids, socket_on, take_census
 
 
 def run(program: bytes, interpreter: str = sys.executable) -> Reply:
@@ -118,12 +106,12 @@ def test_a_configuration_that_cannot_be_is_refused(wrong: dict[str, Any]) -> Non
 
 
 def test_a_crash_is_an_error_in_a_frame() -> None:
-    broken = payload.build(payload.AgentConfig(nonce=NONCE)).replace(
-        b"    coverage = Coverage()\n", b"    coverage = Coverage(1)\n"
-    )
-    reply = run(broken)
+    source = payload.agent_source().decode("ascii")
+    broken = source.replace("    coverage = Coverage()\n", "    coverage = Coverage(1)\n")
+    line = broken[: broken.index("Coverage(1)")].count("\n") + 1
+    reply = run(b'FLEETAUDIT = {"nonce": "%s"}\n' % NONCE.encode() + payload.pack(broken))
     assert reply.exit_status == 0
-    with pytest.raises(OutputError, match=r"the agent failed: TypeError: .* in take_census:\d+"):
+    with pytest.raises(OutputError, match=rf"the agent failed: TypeError: .* in take_census:{line}$"):
         read_frame(NONCE, reply)
 
 
@@ -149,9 +137,3 @@ def test_an_empty_encoder_is_json() -> None:
     value = {"a": [1, 2.5, True, None, 'q"\\\x7f\u2028'], "b": {}, "c": ()}
     assert json.loads(agent.encode(value)) == json.loads(json.dumps(value))
     assert agent.encode(value).isascii()
-
-
-def test_the_file_stays_small_enough_to_push() -> None:
-    import gzip
-
-    assert len(gzip.compress(payload.agent_source(), 9)) <= 24 * 1024
