@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleetaudit.derive import derive
-from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.errors import ConfigError, Place, PolicyError, Problem
 from fleetaudit.model import HostAudit, HostContext, HostStatus, Outcome, Report, Run
 from fleetaudit.policy.evaluate import evaluate
 from fleetaudit.policy.model import Policy
@@ -43,21 +43,22 @@ def _audits(
         yield evaluate(derive(adjust(decode_line(line))), policies)
 
 
-def require_targets(policies: Sequence[Policy], hosts: Iterable[tuple[str, HostContext]]) -> tuple[str, ...]:
-    """The names of policies that are for none of the hosts. Raises PolicyError when that is all of them."""
+def require_targets(
+    policies: Sequence[Policy], hosts: Iterable[tuple[str, HostContext]]
+) -> tuple[tuple[Policy, int], ...]:
+    """Each policy with the number of hosts that it is for. Raises PolicyError when all are for none."""
     targets = list(hosts)
-    idle = tuple(
-        policy.name
+    counted = tuple(
+        (policy, sum(policy.hosts.matches(name, context.groups) for name, context in targets))
         for policy in policies
-        if not any(policy.hosts.matches(name, context.groups) for name, context in targets)
     )
-    if len(idle) == len(policies):
-        patterns = ", ".join(sorted({str(policy.hosts) for policy in policies}))
-        message = f"no policy is for any of the {len(targets)} targets (their hosts: {patterns})"
+    if not any(count for _, count in counted):
+        message = f"the policy is for none of the {len(targets)} targets: its hosts are "
         raise PolicyError(
-            Problem(message, hint="check the policies' hosts against `fleetaudit inventory list`")
+            Problem(f"{message}'{policy.hosts.text}'", Place(policy.file), "see `fleetaudit inventory list`")
+            for policy in policies
         )
-    return idle
+    return counted
 
 
 def within_age(outcome: Outcome, now: datetime, limit: timedelta) -> Outcome:

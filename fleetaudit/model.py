@@ -356,6 +356,7 @@ class Source:
     path: str
     sha256: str
     name: str = ""
+    targets: int | None = None  # of a policy: how many of the run's hosts it is for
 
 
 @dataclass(frozen=True, slots=True)

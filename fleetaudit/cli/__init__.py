@@ -64,6 +64,24 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every error is mapped here and nowhere else."""
+    code = _run(args)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        return _lost_output(error)
+    return code
+
+
+def _lost_output(error: OSError) -> int:
+    """Standard output is full or gone; Python would complain once more when it flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if not isinstance(error, BrokenPipeError):
+        click.echo(f"error: cannot write: {error}", err=True)
+    return ExitCode.INCOMPLETE
+
+
+def _run(args: Sequence[str] | None) -> int:
     try:
         result = cli.main(args=None if args is None else list(args), standalone_mode=False)
         return int(result) if isinstance(result, int) else ExitCode.COMPLIANT
@@ -78,10 +96,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output left; Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.INCOMPLETE
+    except OSError as error:  # files are the commands' own business: what is left is standard output
+        return _lost_output(error)
     except FleetauditError as error:
         click.echo(f"error: {error}", err=True)
         return ExitCode.INCOMPLETE

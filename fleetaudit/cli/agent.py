@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 
@@ -15,5 +13,4 @@ def command() -> None:
     """
     from fleetaudit.agent.payload import script  # noqa: PLC0415  (start-up time)
 
-    sys.stdout.buffer.write(script())
-    sys.stdout.buffer.flush()
+    click.echo(script(), nl=False)

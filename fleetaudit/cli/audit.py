@@ -13,11 +13,12 @@ import click
 from fleetaudit.audit import require_targets
 from fleetaudit.cli.collect import lines_to
 from fleetaudit.cli.files import read_policies
+from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
 from fleetaudit.cli.options import CONNECTION, JUDGEMENT, TARGETS, Connecting, Judging, Targeting, pick
 from fleetaudit.cli.outputs import parse_outputs, require_writable, say
-from fleetaudit.cli.session import Interrupt, collecting, targets
+from fleetaudit.cli.session import collecting, targets
 from fleetaudit.errors import ReportError
 from fleetaudit.journal import Journal
 from fleetaudit.summary import ExitCode
@@ -41,11 +42,12 @@ def command(snapshots: str | None, **options: object) -> int:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
     policies = read_policies(judging.policies)
-    outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
+    outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=(snapshots,))
     if snapshots:
         require_writable(Path(snapshots))
     goal = targets(targeting, connecting)
-    warn_idle(require_targets(policies, [(host.name, host.context) for host in goal.hosts]))
+    counted = require_targets(policies, [(host.name, host.context) for host in goal.hosts])
+    warn_idle(counted)
     started, interrupt = utc_now(), Interrupt()
     run_id = new_run_id(started)
     with _journal(run_id, interrupt) as journal:
@@ -58,9 +60,9 @@ def command(snapshots: str | None, **options: object) -> int:
                 for line in journal.lines_in_host_order():
                     put(line + b"\n")
         complete = not interrupt.happened
-        run = describe_run(run_id, started, policies, goal.sources, _recorded(options), complete=complete)
+        run = describe_run(run_id, started, counted, goal.sources, _recorded(options), complete=complete)
         lines = journal.lines_in_host_order()
-        return conclude(lines, policies, run, judging, outputs, interrupted=interrupt.happened)
+        return conclude(lines, policies, run, judging, outputs, interrupt=interrupt)
 
 
 def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
@@ -82,11 +84,13 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
 def _journal(run_id: str, interrupt: Interrupt) -> Iterator[Journal]:
     """The run on disk. It is kept when the run did not end well, and removed when it did."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    spare: Path | None = None
     try:
         journal = Journal.create(state / "fleetaudit" / "runs", run_id)
     except ReportError as error:
         say(f"warning: {error}; the run is kept in a temporary directory instead")
-        journal = Journal.create(Path(tempfile.mkdtemp(prefix="fleetaudit-")), run_id)
+        spare = Path(tempfile.mkdtemp(prefix="fleetaudit-"))
+        journal = Journal.create(spare, run_id)
     try:
         yield journal
     except BaseException:
@@ -98,3 +102,5 @@ def _journal(run_id: str, interrupt: Interrupt) -> Iterator[Journal]:
         say(f"what was collected is kept in {journal.path}")
     else:
         journal.remove()
+        if spare:
+            spare.rmdir()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import click
 
+from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
 from fleetaudit.cli.outputs import require_writable, say
-from fleetaudit.cli.session import Interrupt, collecting, targets
+from fleetaudit.cli.session import collecting, targets
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ReportError
 from fleetaudit.summary import ExitCode
@@ -50,6 +51,8 @@ def command(output: str, **options: object) -> int:
 def lines_to(output: str) -> Iterator[Callable[[bytes], object]]:
     """Where lines go. A file appears under its name when it is whole; what is interrupted is still kept."""
     if output == "-":
+        if sys.stdout is None:
+            raise ReportError("standard output is closed")
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
         return

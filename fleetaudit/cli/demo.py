@@ -8,6 +8,7 @@ import click
 
 from fleetaudit.cli.audit import command as audit
 from fleetaudit.cli.outputs import say
+from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible
 
@@ -21,10 +22,15 @@ def command(output: str) -> int:
     exits with 1).
     """
     from fleetaudit.demo.fleet import DemoFleet  # noqa: PLC0415  (start-up time)
+    from fleetaudit.demo.plan import DemoError  # noqa: PLC0415  (likewise)
 
     folder = Path(output)
     say("starting the demo fleet …")
-    with DemoFleet.start(folder) as fleet:
+    try:
+        starting = DemoFleet.start(folder)
+    except (DemoError, OSError) as error:
+        raise ConfigError(Problem(f"the demo fleet does not start: {error}")) from error
+    with starting as fleet:
         for note in fleet.notes:
             say(f"note: {visible(note)}")
         arguments = [
@@ -34,6 +40,8 @@ def command(output: str) -> int:
         say(f"$ fleetaudit audit {' '.join(arguments)}")
         code = audit.main(args=arguments, standalone_mode=False)
         planted = fleet.describe()
+    if code not in (ExitCode.VIOLATIONS, ExitCode.COMPLIANT, ExitCode.INCOMPLETE):
+        return int(code)
     click.echo("\nWhat was planted, and what the report says about it:")
     for host in planted:
         click.echo(f"  {host.name:<8} {visible(host.planted)}\n           → {visible(host.expected)}")

@@ -12,7 +12,7 @@ import click
 from fleetaudit.audit import moment, require_targets, within_age
 from fleetaudit.cli.files import open_snapshots, read_policies
 from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
-from fleetaudit.cli.options import JUDGEMENT, Judging, pick
+from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs, say
 from fleetaudit.inventory import load
 from fleetaudit.model import HostContext, Outcome, Source
@@ -31,7 +31,7 @@ from fleetaudit.text import visible
     help="Groups and variables, instead of the saved ones.",
 )
 @click.option("--latest", is_flag=True, help="Of two snapshots of one host, judge the later.")
-@click.option("--max-age", type=click.FloatRange(0), metavar="HOURS", help="Older snapshots are unknown.")
+@click.option("--max-age", type=Finite(0, 1e6), metavar="HOURS", help="Older snapshots are unknown.")
 @click.option("--now", metavar="TIME", help="Judge as if it were this time (2026-11-22T10:00:00Z).")
 def command(
     snapshots: tuple[str, ...],
@@ -60,9 +60,10 @@ def command(
         if missing:
             names = ", ".join(map(visible, missing[:10]))
             say(f"warning: {len(missing)} hosts of the inventory have no snapshot: {names}")
-        warn_idle(require_targets(policies, hosts))
+        counted = require_targets(policies, hosts)
+        warn_idle(counted)
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
-        run = describe_run(new_run_id(started), started, policies, sources, recorded)
+        run = describe_run(new_run_id(started), started, counted, sources, recorded)
         return conclude(saved, policies, run, judging, outputs, adjust=adjust)
 
 

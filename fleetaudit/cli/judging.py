@@ -10,6 +10,7 @@ from types import MappingProxyType
 from fleetaudit import __version__
 from fleetaudit.agent.payload import agent_sha256
 from fleetaudit.audit import report
+from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import Output, say, write
 from fleetaudit.model import Outcome, Run, Severity, Source
@@ -36,7 +37,7 @@ def new_run_id(started: datetime) -> str:
 def describe_run(
     run_id: str,
     started: datetime,
-    policies: Sequence[Policy],
+    policies: Sequence[tuple[Policy, int]],
     sources: Sequence[Source],
     options: Mapping[str, object],
     *,
@@ -50,7 +51,7 @@ def describe_run(
         finished_at=stamp(utc_now()),
         version=__version__,
         agent_sha256=agent_sha256(),
-        policies=tuple(Source(policy.file, policy.sha256, policy.name) for policy in policies),
+        policies=tuple(Source(policy.file, policy.sha256, policy.name, count) for policy, count in policies),
         inventory=tuple(sources),
         options=MappingProxyType(dict(sorted(recorded.items()))),
         complete=complete,
@@ -65,19 +66,24 @@ def conclude(
     outputs: Sequence[Output],
     *,
     adjust: Callable[[Outcome], Outcome] = lambda outcome: outcome,
-    interrupted: bool = False,
+    interrupt: Interrupt | None = None,
 ) -> ExitCode:
     """Judge the lines, write every report, and say how the run ended."""
     gate = Gate(Severity(judging.fail_on), judging.require_coverage, judging.allow_unjudged)
-    tally = Tally(gate, interrupted)
-    failures = write(report(lines, policies, run, tally, adjust), outputs, include_pass=judging.include_pass)
+    interrupt = interrupt or Interrupt()
+    tally = Tally(gate, interrupt.happened)
+    with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
+        failures = write(
+            report(lines, policies, run, tally, adjust), outputs, include_pass=judging.include_pass
+        )
     for failure in failures:
         say(f"error: {failure}")
-    code = ExitCode(tally.summary().exit_code)
+    code = ExitCode.INTERRUPTED if interrupt.happened else ExitCode(tally.summary().exit_code)
     return ExitCode.INCOMPLETE if failures and code is ExitCode.COMPLIANT else code
 
 
-def warn_idle(idle: Sequence[str]) -> None:
+def warn_idle(policies: Sequence[tuple[Policy, int]]) -> None:
     """Policies that are for none of the targets are said, so that a typo in `hosts` cannot hide."""
-    for name in idle:
-        say(f"warning: policy '{visible(name)}' is for none of the targets: not applicable")
+    for policy, count in policies:
+        if not count:
+            say(f"warning: policy '{visible(policy.name)}' is for none of the targets: not applicable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -79,6 +80,17 @@ def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+class Finite(click.FloatRange):
+    """A float range without nan, which is in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As click.FloatRange, and finite."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number of any use here.", param, ctx)
+        return number
+
+
 def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) -> click.Choice[str]:
     return click.Choice([member.value for member in choices])
 
@@ -113,14 +125,14 @@ CONNECTION = _all(
     click.option(
         "-T",
         "--timeout",
-        type=click.FloatRange(0.1),
+        type=Finite(0.1, 1e6),
         default=10.0,
         show_default=True,
         help="Seconds to connect.",
     ),
     click.option(
         "--deadline",
-        type=click.FloatRange(0.1),
+        type=Finite(0.1, 1e6),
         default=60.0,
         show_default=True,
         help="Seconds for one host, in all.",
@@ -176,7 +188,7 @@ JUDGEMENT = _all(
     ),
     click.option(
         "--require-coverage",
-        type=click.FloatRange(0, 100),
+        type=Finite(0, 100),
         default=100.0,
         show_default=True,
         help="Percent of targets.",

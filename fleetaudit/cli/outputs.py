@@ -15,7 +15,7 @@ import click
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.model import Report
-from fleetaudit.report import Part, RenderOptions, drive, formats, parts
+from fleetaudit.report import RENDERERS, Part, RenderOptions, drive, formats, parts
 from fleetaudit.text import visible
 
 
@@ -27,26 +27,42 @@ class Output:
     path: str
 
 
-def parse_outputs(values: Sequence[str], *, quiet: bool) -> tuple[Output, ...]:
+def parse_outputs(
+    values: Sequence[str], *, quiet: bool, reserved: Sequence[str | None] = ()
+) -> tuple[Output, ...]:
     """The outputs asked for, plus the text report on standard output unless that is taken or `quiet`.
 
     Raises ConfigError for an unknown format, two outputs of one path, and a directory that cannot be
-    written: before anything runs.
+    written: before anything runs. `reserved` are paths that something else is written to.
     """
     outputs: list[Output] = []
+    taken: set[Path] = {Path(path).resolve() for path in reserved if path and path != "-"}
     for value in values:
         name, equals, path = value.partition("=")
         if not equals or not path or name not in formats():
             hint = f"write FORMAT=PATH with a format of {', '.join(formats())}, such as json=report.json"
             raise ConfigError(Problem(f"-o {visible(value)} is not an output", hint=hint))
-        if any(Path(path) == Path(other.path) for other in outputs):
-            raise ConfigError(Problem(f"two outputs go to {visible(path)}", hint="give each its own path"))
+        for file in _files(name, path):
+            if file in taken:
+                problem = Problem(f"two outputs go to {visible(str(file))}", hint="give each its own path")
+                raise ConfigError(problem)
+            taken.add(file)
         if path != "-":
             require_writable(Path(path))
         outputs.append(Output(name, path))
     if not quiet and all(output.path != "-" for output in outputs):
         outputs.append(Output("text", "-"))
+    if sys.stdout is None and any(output.path == "-" for output in outputs):
+        raise ConfigError(Problem("standard output is closed", hint="pass -q, or -o FORMAT=PATH"))
     return tuple(outputs)
+
+
+def _files(name: str, path: str) -> tuple[Path, ...]:
+    """Every file that an output of this format writes, sidecars too."""
+    if path == "-":
+        return (Path("-"),)
+    suffixes = ("", *RENDERERS[name].sidecars)
+    return tuple(Path(path + suffix).resolve() for suffix in suffixes)
 
 
 def require_writable(path: Path) -> None:
@@ -163,11 +179,15 @@ def _target(output: Output, part: Part, stack: ExitStack) -> _Target:
 
 
 def _width() -> int:
-    return max(80, min(shutil.get_terminal_size((80, 24)).columns, 160)) if sys.stdout.isatty() else 80
+    return max(80, min(shutil.get_terminal_size((80, 24)).columns, 160)) if _terminal() else 80
 
 
 def _colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def say(text: str) -> None:

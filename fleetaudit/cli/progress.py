@@ -17,7 +17,8 @@ class Lines(Observer):
 
     def host_finished(self, host: str, status: HostStatus, detail: str, seconds: float) -> None:
         """Say how this host ended."""
-        text = f"{visible(host)}: {status.value} in {seconds:.1f} s"
+        how = "answered" if status is HostStatus.OK else status.value  # ok or partial is judged later
+        text = f"{visible(host)}: {how} in {seconds:.1f} s"
         click.echo(f"{text}: {visible(detail)}" if detail else text, err=True)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
 from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Connecting, Targeting
 from fleetaudit.cli.progress import observer
 from fleetaudit.collect import Agent, Collection, CollectOptions
@@ -36,37 +35,6 @@ class Targets:
     hosts: tuple[Host, ...]
     sources: tuple[Source, ...] = ()
     branches: Mapping[str, Branch] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Interrupt:
-    """Ctrl-C ends the collection, not the run: what has answered is still judged and written."""
-
-    happened: bool = False
-    _stop: list[Callable[[], None]] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def guard(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While inside, SIGINT and SIGTERM call `stop`; a second one is what it always was."""
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.happened = True
-            signal.signal(number, previous[signal.Signals(number)])
-            click.echo("interrupted: writing what has answered", err=True)
-            # Not in the handler: it may hold the very lock that stopping needs.
-            threading.Thread(target=stop, daemon=True).start()
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        for number in previous:
-            signal.signal(number, handle)
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def targets(targeting: Targeting, connecting: Connecting) -> Targets:
@@ -134,6 +102,12 @@ def _overrides(options: Connecting) -> Overrides:
 
 
 def _ask(what: str) -> Secret:
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            Problem(
+                f"there is no terminal to ask for the {what} on", hint="use a key, or sudo without password"
+            )
+        )
     return Secret(click.prompt(what, hide_input=True, err=True))
 
 

@@ -39,7 +39,7 @@ def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
 
 def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView) -> Result:
     if rule.hosts is not None and not rule.hosts.matches(outcome.host, outcome.context.groups):
-        finding = Finding(Verdict.NOT_APPLICABLE, f"the rule is for hosts {rule.hosts}")
+        finding = Finding(Verdict.NOT_APPLICABLE, f"the rule is for hosts {rule.hosts.text}")
         return _result(outcome, policy, rule, (finding,))
     try:
         compiled = rule.for_host(outcome.context)

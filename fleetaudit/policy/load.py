@@ -89,6 +89,11 @@ def _rule(
     if not any(name in spec for name in CHECKS):
         message = f"rule '{spec['id']}' asserts nothing"
         problems.append(Problem(message, document.place(path), f"add one of {', '.join(CHECKS)}"))
+    for name in ("expect", "owners"):
+        bounds = spec.get(name)
+        if isinstance(bounds, Mapping) and bounds.get("min", 0) > bounds.get("max", bounds.get("min", 0)):
+            message = f"min {bounds['min']} is more than max {bounds['max']}: this never holds"
+            problems.append(Problem(message, document.place((*path, name)), "write min first, not above max"))
     hosts = spec.get("hosts")
     return Rule(
         id=str(spec["id"]),

@@ -203,7 +203,8 @@ def _gap(gap: Gap) -> Json:
 
 
 def _source(source: Source) -> Json:
-    return {"name": source.name, "path": source.path, "sha256": source.sha256}
+    record: Json = {"name": source.name, "path": source.path, "sha256": source.sha256}
+    return record if source.targets is None else {**record, "targets": source.targets}
 
 
 def _known(**values: object) -> Json:

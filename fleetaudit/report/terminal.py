@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeVar
 
-from fleetaudit.model import Finding, HostStatus, Report, Run, Summary, Verdict
+from fleetaudit.model import Finding, HostStatus, Report, Run, Source, Summary, Verdict
 from fleetaudit.report import wording
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE, Renderer, RenderOptions
 from fleetaudit.report.folding import BrokenRule, Digest, Fold, Folds, owner_shape
@@ -61,6 +61,11 @@ def _page(run: Run, summary: Summary, digest: Digest, options: RenderOptions) ->
 # ---------------------------------------------------------------- what a reader sees first
 
 
+def _policy(source: Source) -> str:
+    name = source.name or source.path
+    return f"{name} (not applicable: for none of the targets)" if source.targets == 0 else name
+
+
 def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: RenderOptions) -> None:
     name, style, _ = _outcome(summary.exit_code, digest)
     page.write(f"{name}: {_verdict(summary, digest)}", style=style)
@@ -87,7 +92,7 @@ def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: R
     page.write(f"{seen} seen, {digest.unapproved} that no rule approves", indent=2)
     if not run.complete:
         page.write("the run was interrupted: this report is not complete", indent=2, style=Style.WARNING)
-    policies = ", ".join(source.name or source.path for source in run.policies) or "none"
+    policies = ", ".join(_policy(source) for source in run.policies) or "none"
     page.write(f"run {run.id}, {run.started_at} to {run.finished_at}", indent=2, style=Style.QUIET)
     page.write(f"fleetaudit {run.version}, policies: {policies}", indent=2, style=Style.QUIET)
 

@@ -60,10 +60,10 @@ class SshTransport:
         """See `Transport.run`."""
         with self._watchdog.lease(deadline) as lease:
             offers, problems = self._keys.offers(host.private_key, lease)
-            if not offers and host.password is None:
-                raise AuthError("; ".join(["no key and no password to log in with", *problems]))
             with self._session(host, lease) as (session, link):
                 verified = self._verify(host, session)
+                if not offers and host.password is None:
+                    raise AuthError("; ".join(["no key and no password to log in with", *problems]))
                 login = _Login(host, session, verified or self._options.send_passwords_unverified)
                 login.run(offers, problems)
                 link.trust()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_a_policy_for_nobody(folder: Path) -> None:
     save(folder, CLEAN)
     done = run("evaluate", "s.jsonl", "-p", "p.yaml", cwd=folder)
     assert done.returncode == 2
-    assert b"no policy is for any of the 1 targets" in done.stderr
+    assert b"p.yaml: the policy is for none of the 1 targets: its hosts are 'web'" in done.stderr
 
 
 def test_several_reports_at_once_name_every_host(folder: Path) -> None:
@@ -174,6 +175,16 @@ def test_an_inventory_given_now_overrides_the_saved_one(folder: Path) -> None:
         (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=empty"), "is a directory"),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=x", "-o", "csv=x"), "two outputs"),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "--now", "yesterday"), "not a time"),
+        (("evaluate", "s.jsonl", "-p", "p.yaml", "--max-age", "nan"), "not a number"),
+        (("evaluate", "s.jsonl", "-p", "p.yaml", "--max-age", "1e300"), "1e+300"),
+        (("evaluate", "s.jsonl", "-p", "p.yaml", "--require-coverage", "nan"), "not a number"),
+        (("audit", "--local", "-p", "p.yaml", "--deadline", "nan"), "not a number"),
+        (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "csv=y", "-o", "json=y.meta.json"), "two outputs"),
+        (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=y", "-o", "jsonl=./y"), "two outputs"),
+        (("audit", "--local", "-p", "p.yaml", "-o", "json=y", "--snapshots", "y"), "two outputs"),
+        (("evaluate", "s.jsonl", "-p", "bounds.yaml"), "min 5 is more than max 1"),
+        (("audit", "-i", "h,", "-k", "-p", "p.yaml"), "no terminal to ask"),
+        (("demo", "--output", "."), "the demo fleet does not start"),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "--fail-on", "sever"), "--fail-on"),
         (("evaluate", "s.jsonl"), "--policy"),
         (("frobnicate",), "frobnicate"),
@@ -194,6 +205,7 @@ def test_bad_input_is_one_message_and_exit_2_and_nothing_written(
     (folder / "binary.yaml").write_bytes(b"\x00\x01\xff")
     (folder / "tab.yaml").write_text("version: 1\n\tname: p\n")
     (folder / "key.yaml").write_text(POLICY.replace("severity: info", "sevrity: info"))
+    (folder / "bounds.yaml").write_text("version: 1\nname: b\nrules:\n- id: a\n  expect: {min: 5, max: 1}\n")
     (folder / "bad.jsonl").write_text(json.dumps(CLEAN) + "\n{\n")
     (folder / "inv.yaml").write_text("web: {hosts: {web1: {}}}\n")
     before = {path.name for path in folder.rglob("*")}
@@ -235,6 +247,60 @@ def test_a_full_disk_is_said_and_the_other_reports_are_written(folder: Path) -> 
     assert b"/dev/full: No space left on device" in done.stderr
     assert Path("/dev/full").is_char_device()
     assert (folder / "r.csv").exists()
+
+
+def test_standard_output_that_cannot_be_written_is_said(folder: Path) -> None:
+    save(folder, SHELLED)
+    for args in (
+        "evaluate s.jsonl -p p.yaml",
+        "listeners --from s.jsonl",
+        "schema snapshot",
+        "--help",
+        "agent",
+    ):
+        for redirection in (">/dev/full", ">&-"):
+            command = f"{sys.executable} -m fleetaudit {args} {redirection}"
+            done = subprocess.run(
+                ["sh", "-c", command], cwd=folder, capture_output=True, check=False, timeout=60
+            )
+            assert b"Traceback" not in done.stderr, command
+            if redirection == ">/dev/full":
+                assert done.returncode in (1, 3), command
+                assert b"No space left on device" in done.stderr
+
+
+def test_a_policy_for_nobody_is_named_in_every_report(folder: Path) -> None:
+    (folder / "idle.yaml").write_text(POLICY.replace("name: p", "name: idle\nhosts: nowhere"))
+    save(folder, CLEAN)
+    done = run("evaluate", "s.jsonl", "-p", "p.yaml", "-p", "idle.yaml", "-o", "json=r.json", cwd=folder)
+    assert done.returncode == 0
+    assert b"policy 'idle' is for none of the targets" in done.stderr
+    assert b"idle (not applicable: for" in b" ".join(done.stdout.split())
+    policies = json.loads((folder / "r.json").read_text())["run"]["policies"]
+    assert {item["name"]: item["targets"] for item in policies} == {"p": 1, "idle": 0}
+
+
+def test_an_unreadable_time_is_that_hosts_matter(folder: Path) -> None:
+    save(folder, CLEAN | {"collected_at": "yesterday"}, named(CLEAN, "b"))
+    done = run(
+        "evaluate", "s.jsonl", "-p", "p.yaml", "--max-age", "24", "--now", "2026-11-22T11:00:00", cwd=folder
+    )
+    assert done.returncode == 3
+    assert b"tells no time" in b" ".join(done.stdout.split())
+
+
+def test_an_interrupt_while_judging_still_writes_the_report(folder: Path) -> None:
+    save(folder, *(named(SHELLED, f"h{number}") for number in range(400)))
+    command = [sys.executable, "-m", "fleetaudit", "evaluate", "s.jsonl", "-p", "p.yaml", "-o", "jsonl=-"]
+    command += ["-o", "json=r.json"]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    running.stdout.read(1000)  # the first results are out: it is judging
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert b"interrupted" in said
+    assert json.loads((folder / "r.json").read_text())["summary"]["hosts"]["targeted"] == 400
 
 
 def test_listeners_from_saved_snapshots(folder: Path) -> None:
