@@ -15,7 +15,7 @@ import pytest
 from fleetaudit.agent import payload
 from fleetaudit.agent.launch import read_frame
 from fleetaudit.conversation import Reply
-from tests.agent.looking import NONCE, Document, Start, interpreters, pids, socket_on
+from tests.agent.looking import NONCE, Document, Start, interpreters, pids
 
 BUDGET = 24 * 1024  # bytes on the wire for one host
 
@@ -164,7 +164,8 @@ ready(ports=[s.getsockname()[1], other.getsockname()[1]], pids=[os.getpid(), pid
     first, second = [sockets_of(document, set(facts["pids"])) for document in documents]
     assert len(first) == 3
     assert first == second
-    assert [pids(socket_on(documents[0], port)) for port in facts["ports"]] == [set(facts["pids"])] * 2
+    holders = {item["port"]: pids(item) for item in first if item["protocol"] == "tcp"}
+    assert holders == {port: set(facts["pids"]) for port in facts["ports"]}
 
 
 def sockets_of(document: Document, owners: set[int]) -> list[Document]:
