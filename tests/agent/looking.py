@@ -35,7 +35,7 @@ class Start(Protocol):
 def interpreters() -> list[str]:
     """$FLEETAUDIT_PYTHONS (colon-separated), else what pyenv and the system have, else our own."""
     named = [path for path in os.environ.get("FLEETAUDIT_PYTHONS", "").split(":") if path]
-    roots = [Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")) / "versions", Path("/opt/python")]
+    roots = [Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions", Path("/opt/python")]
     found = [path for root in roots if root.is_dir() for path in root.glob("*/bin/python3")]
     found += [Path("/usr/bin") / f"python{version}" for version in VERSIONS]
     return named or sorted({str(path.resolve()) for path in [*found, Path(sys.executable)] if path.exists()})
