@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types imports wheel-smoke clean
+.PHONY: help demo test check lint types imports wheel-smoke agent-size bench-agent clean
 
 help:
 	@echo "make demo   install fleetaudit and audit a throw-away SSH fleet on this machine"
@@ -39,6 +39,14 @@ imports: $(VENV)/.installed-dev
 
 wheel-smoke: $(VENV)/.installed-dev
 	$(BIN)/python tests/wheel_smoke.py
+
+agent-size: $(VENV)/.installed
+	@$(BIN)/python -c 'from fleetaudit.agent.payload import AgentConfig, agent_source, build; \
+	  print(f"agent: {len(agent_source())} bytes of source, {len(build(AgentConfig(nonce=str(0)*16)))} sent to a host")'
+
+bench-agent: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m benchmarks.agent_cost $(BENCH_ARGS)
 
 check: lint types imports test wheel-smoke
 

@@ -41,6 +41,8 @@ MEMORY_LIMIT = 1 << 30
 CATCH_UP_ROUNDS = 3
 DUMP_ATTEMPTS = 3
 READLINK_BATCH = 8192
+STRANGERS_FEW = 1000  # from here on listing connections is cheaper than asking each socket where it lives
+STRANGERS_LIMIT = 8192  # sockets that are asked at most, some 15 us each
 
 CAP_SYS_PTRACE = 19  # linux/capability.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -50,20 +52,32 @@ BROKEN = (OSError, ValueError)  # what a kernel that answers strangely makes of 
 DENIED = (errno.EACCES, errno.EPERM)
 GONE = (errno.ENOENT, errno.ESRCH)
 RING = "anon_inode:[io_uring]"
+SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's network namespace
+PIDFD_OPEN, PIDFD_GETFD = 434, 438  # system call numbers of every architecture but alpha (Linux 5.3, 5.6)
+PIDFD_THREAD = 0o200  # linux/pidfd.h, Linux 6.9
+# Protocols, as system.sockprotoname names them, whose sockets hear from no stranger.
+DEAF_PROTOCOLS = (b"NETLINK", b"ALG", b"PING", b"KEY")
 
 # linux/sock_diag.h, inet_diag.h, unix_diag.h, packet_diag.h, vm_sockets_diag.h
-SOCK_DIAG_BY_FAMILY = 20
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 NLM_F_REQUEST_DUMP = 0x301
 NLM_F_DUMP_INTR = 0x10
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 AF_UNIX, AF_INET, AF_INET6, AF_PACKET, AF_VSOCK = 1, 2, 10, 17, 40
 ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
+CONNECTED = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11  # states of TCP that have an inode
+INET_INODE = 68  # offset in struct inet_diag_msg
 INET_DIAG_SKV6ONLY = 11
 UNIX_DIAG_NAME, UNIX_DIAG_PEER, UNIX_DIAG_RQLEN, UNIX_DIAG_UID = 0, 2, 4, 7
 UNIX_SHOW = 0x01 | 0x04 | 0x10 | 0x40  # name, peer, queue length, uid
 PACKET_DIAG_INFO, PACKET_DIAG_UID = 0, 5
-SOCK_DGRAM = 2
+SOCK_STREAM, SOCK_DGRAM = 1, 2
 SO_ACCEPTCON = 0x10000  # linux/net.h, column Flags of /proc/net/unix
+# linux/rtnetlink.h, linux/if_link.h: devices on whose port the kernel itself listens, and how they say so
+NETLINK_ROUTE, RTM_GETLINK, IFF_UP = 0, 18, 1
+IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_LINK_NETNSID = 18, 1, 2, 37
+TUNNEL_PORTS = {b"vxlan": 15, b"geneve": 5}  # IFLA_VXLAN_PORT, IFLA_GENEVE_PORT
+TUNNEL_METADATA = {b"vxlan": 25, b"geneve": 6}  # IFLA_..._COLLECT_METADATA: sockets of both families
 
 # name, IP protocol number, state that receives, name in /proc/net, names in /proc/net/protocols (IPv4, IPv6)
 INET_PROTOCOLS = (
@@ -168,6 +182,7 @@ class Coverage:
         self.vanished: set[str] = set()
         self.vanished_sockets = 0
         self.gaps: list[dict[str, object]] = []
+        self.noted = 0  # how often a gap was met, the same one again included
         self.met = 0  # gaps met, each time anew
 
     def gap(self, code: str, detail: str, netns: int = 0, protocol: str = "") -> None:
@@ -178,6 +193,7 @@ class Coverage:
         if protocol:
             entry["protocol"] = protocol
         self.met += 1
+        self.noted += 1
         if entry not in self.gaps:
             self.gaps.append(entry)
 
@@ -242,6 +258,21 @@ def split_messages(data: bytes) -> "list[tuple[int, int, bytes]]":
         found.append((kind, flags, data[offset + 16 : offset + length]))
         offset += (length + 3) & ~3
     return found
+
+
+def alike(data: bytes) -> "list[int] | None":
+    """The inodes in a datagram of nothing but struct inet_diag_msg of one length, as most are; else None.
+
+    No loop in Python: there may be 100,000 connections.
+    """
+    length = unpack("=I", data)[0]
+    if length < 16 + INET_INODE + 4 or length % 4 or len(data) % length:
+        return None
+    words, step = memoryview(data).cast("I"), length // 4
+    kinds = {kind & 0xFFFF for kind in set(words[1::step])}
+    if set(words[::step]) != {length} or kinds != {SOCK_DIAG_BY_FAMILY}:
+        return None
+    return words[(16 + INET_INODE) // 4 :: step].tolist()
 
 
 def attributes(data: bytes) -> "dict[int, bytes]":
@@ -335,6 +366,55 @@ def unix_row(data: bytes) -> "Row | None":
         fields["backlog"] = _u32(queue[4:])
     fields.update(_known(uid=_u32(extra.get(UNIX_DIAG_UID))))
     return Row("unix", "unix", inode, str(low | high << 32), fields)
+
+
+def may_queue(data: bytes) -> "tuple[bool, bool]":
+    """(whether descriptors may be in flight to this socket, whether anything is), from struct unix_diag_msg.
+
+    A stream without unread bytes holds none. A datagram may be empty and carry descriptors all the same.
+    """
+    _, kind, _, _, _, _ = unpack("=BBBxIII", data)
+    waiting = bool(_u32(attributes(data[16:]).get(UNIX_DIAG_RQLEN)))
+    return waiting or kind != SOCK_STREAM, waiting
+
+
+def is_idle_stream(data: bytes) -> bool:
+    """Whether a struct unix_diag_msg is of a connected stream with nothing to read: by far the most are.
+
+    The kernel writes UNIX_DIAG_RQLEN, _SHUTDOWN and _UID last (sk_diag_fill), in 12, 8 and 8 bytes.
+    """
+    return data[1:3] == CONNECTED_STREAM and data[-28:-20] == EMPTY_QUEUE
+
+
+CONNECTED_STREAM = pack("BB", SOCK_STREAM, ESTABLISHED)
+EMPTY_QUEUE = pack("=HHI", 12, UNIX_DIAG_RQLEN, 0)
+
+
+def tunnel_ports(data: bytes) -> "dict[int, bool]":
+    """Ports that a network device makes the kernel listen on, from an RTM_NEWLINK message.
+
+    The value says whether the device has a socket of each family. A device that is down has none.
+    """
+    flags = unpack("=I", data, 8)[0]
+    outer = attributes(data[16:])
+    link = attributes(outer.get(IFLA_LINKINFO, b""))
+    kind = link.get(IFLA_INFO_KIND, b"").rstrip(b"\0")
+    # A device that was moved here has its socket where it was made, and tells that by this attribute.
+    if kind not in TUNNEL_PORTS or not flags & IFF_UP or IFLA_LINK_NETNSID in outer:
+        return {}
+    values = attributes(link.get(IFLA_INFO_DATA, b""))
+    port = values.get(TUNNEL_PORTS[kind], b"")
+    both = values.get(TUNNEL_METADATA[kind])
+    return {unpack("!H", port)[0]: both is not None and both != b"\0"} if port else {}
+
+
+def queued_descriptors(data: bytes) -> "int | None":
+    """Descriptors in flight to a unix socket, from its fdinfo; None if the kernel (before 5.5) is silent."""
+    for line in data.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"scm_fds" and value.strip().isdigit():
+            return int(value)
+    return None
 
 
 def _peerless(protocol: str, inode: int, cookie: str, state: int, port: "int | None") -> Row:
@@ -681,32 +761,69 @@ def link_number(link: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def ask_kernel(request: bytes) -> "tuple[list[bytes], bool]":
-    """(answers, whether the dump was interrupted) of one NETLINK_SOCK_DIAG dump in the current namespace.
+class Question:
+    """A netlink dump in the current namespace, and the datagrams that the kernel answers with."""
+
+    def __init__(self, request: bytes, protocol: int, kind: int) -> None:
+        self.message = pack("=IHHII", 16 + len(request), kind, NLM_F_REQUEST_DUMP, 1, 0) + request
+        self.netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, protocol)
+
+    def __enter__(self) -> "Question":
+        self.netlink.settimeout(10)
+        self.netlink.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 1 << 20)
+        self.netlink.send(self.message)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.netlink.close()
+
+    def next(self) -> bytes:
+        """The next datagram. Raises OSError."""
+        while True:
+            data, sender = self.netlink.recvfrom(1 << 16)
+            if not sender[0]:  # else from a process of that namespace, not from the kernel
+                return data
+
+
+def ask_kernel(
+    request: bytes, protocol: int = NETLINK_SOCK_DIAG, kind: int = SOCK_DIAG_BY_FAMILY
+) -> "tuple[list[bytes], bool]":
+    """(answers, whether the dump was interrupted) of one netlink dump in the current namespace.
 
     Raises OSError with the kernel's errno, and ValueError when the answer makes no sense.
     """
-    netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, 4)
-    try:
-        netlink.settimeout(10)
-        netlink.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 1 << 20)
-        netlink.send(
-            pack("=IHHII", 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0) + request
-        )
-        answers: list[bytes] = []
-        interrupted = False
+    answers: list[bytes] = []
+    interrupted = False
+    with Question(request, protocol, kind) as question:
         while True:
-            data, sender = netlink.recvfrom(1 << 16)
-            if sender[0]:
-                continue  # a process of that namespace, not the kernel
-            for kind, flags, payload in split_messages(data):
+            for answer, flags, payload in split_messages(question.next()):
                 interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
-                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                if answer in (NLMSG_ERROR, NLMSG_DONE):
                     _raise_errno(payload)
                     return answers, interrupted
                 answers.append(payload)
-    finally:
-        netlink.close()
+
+
+def list_connections(family: int) -> "set[int]":
+    """The inode of every TCP socket with a peer in the current namespace. Raises like `ask_kernel`."""
+    found: set[int] = set()
+    with Question(inet_request(family, 6, CONNECTED), NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY) as question:
+        while True:
+            data = question.next()
+            some = alike(data)
+            if some is not None:
+                found.update(some)
+                continue
+            for answer, _, payload in split_messages(data):
+                if answer in (NLMSG_ERROR, NLMSG_DONE):
+                    _raise_errno(payload)
+                    return found
+                found.add(unpack("=I", payload, INET_INODE)[0])
+
+
+def inet_request(family: int, number: int, states: int) -> bytes:
+    """struct inet_diag_req_v2 for every socket in these states."""
+    return pack("=BBBBI48x", family, number, 0, 0, states)
 
 
 def _raise_errno(payload: bytes) -> None:
@@ -716,16 +833,6 @@ def _raise_errno(payload: bytes) -> None:
         raise OSError(code, posix.strerror(code))
 
 
-def inet_request(family: int, number: int, states: int) -> bytes:
-    """struct inet_diag_req_v2 for every socket in these states."""
-    return pack("=BBBBI48x", family, number, 0, 0, states)
-
-
-def unix_request() -> bytes:
-    """struct unix_diag_req. ESTABLISHED too: see `unix_row`."""
-    return pack("=BBHIIIII", AF_UNIX, 0, 0, 1 << LISTEN | 1 << CLOSE | 1 << ESTABLISHED, 0, UNIX_SHOW, 0, 0)
-
-
 class Dump:
     """Every listening socket of the namespace that the agent is in right now."""
 
@@ -733,7 +840,9 @@ class Dump:
         self.netns = netns
         self.coverage = coverage
         self.loaded = parse_protocols(read_or("/proc/thread-self/net/protocols"))
-        self.unix_inodes: set[int] = set()
+        self.listed: set[int] = set()  # every socket that the kernel named, listening or not
+        self.may_queue: set[int] = set()  # unix sockets that may have descriptors in flight to them
+        self.waiting: set[int] = set()  # those of them that have something in their queue
         self.vsock_unseen = False
 
     def run(self) -> "list[Row]":
@@ -742,20 +851,24 @@ class Dump:
         for name, number, state, proc_name, markers in INET_PROTOCOLS:
             for family, suffix, marker in ((AF_INET, "", markers[0]), (AF_INET6, "6", markers[1])):
                 if not self._is_absent(marker):
-                    request = pack("=BBBBI48x", family, number, 0, 0, 1 << state)  # struct inet_diag_req_v2
+                    # Datagram sockets with a peer too: few, and `listed` then.
+                    states = 1 << state | (1 << ESTABLISHED if state == CLOSE else 0)
+                    request = inet_request(family, number, states)
                     rows += self._inet(name, state, request, proc_name and proc_name + suffix, marker)
-        rows += self._unix() + self._packet() + self._vsock()
+        rows += self.unix() + self._packet() + self._vsock()
         names: dict[int, str] = {}
         for row in rows:
             row.netns = self.netns
+            self.listed.add(row.inode)
             if row.cookie or row.protocol == "packet":
                 row.fields.setdefault("device", device_name(row.ifindex, names))
         return rows
 
     def _inet(self, name: str, state: int, request: bytes, proc_name: str, marker: str) -> "list[Row]":
         try:
-            rows = [inet_row(name, data) for data in self._ask(name, request)]
-            return [row for row in rows if row is not None]
+            answers = self._ask(name, request)
+            self.listed.update([unpack("=I", data, INET_INODE)[0] for data in answers])
+            return [row for row in [inet_row(name, data) for data in answers] if row is not None]
         except BROKEN:
             pass
         try:
@@ -767,13 +880,28 @@ class Dump:
         self._lost(name, marker)
         return []
 
-    def _unix(self) -> "list[Row]":
+    def list_connections(self) -> None:
+        """Name TCP's sockets with a peer too. Best effort: what stays unnamed is asked one by one."""
+        for family in (AF_INET, AF_INET6):
+            try:
+                self.listed |= list_connections(family)
+            except BROKEN:
+                continue
+
+    def unix(self) -> "list[Row]":
+        """The unix sockets that listen or receive."""
         # ESTABLISHED too: see `unix_row`. struct unix_diag_req
         states = 1 << LISTEN | 1 << CLOSE | 1 << ESTABLISHED
         try:
             answers = self._ask("unix", pack("=BBHIIIII", AF_UNIX, 0, 0, states, 0, UNIX_SHOW, 0, 0))
-            self.unix_inodes.update([unpack("=I", data, 4)[0] for data in answers])
-            return [row for row in map(unix_row, answers) if row is not None]
+            rows = []
+            for data in answers:
+                inode = unpack("=I", data, 4)[0]
+                self.listed.add(inode)
+                if not is_idle_stream(data):
+                    rows.append(unix_row(data))
+                    self._note_queue(inode, data)
+            return [row for row in rows if row is not None]
         except BROKEN:
             pass
         try:
@@ -781,6 +909,13 @@ class Dump:
         except BROKEN:
             self._lost("unix", "UNIX")
         return []
+
+    def _note_queue(self, inode: int, data: bytes) -> None:
+        possible, waiting = may_queue(data)
+        if possible:
+            self.may_queue.add(inode)
+        if waiting:
+            self.waiting.add(inode)
 
     def _packet(self) -> "list[Row]":
         if self._is_absent("PACKET"):
@@ -805,7 +940,7 @@ class Dump:
             request = pack("=BBHIIIII", AF_VSOCK, 0, 0, 1 << LISTEN, 0, 0, 0, 0)  # struct vsock_diag_req
             return [vsock_row(data) for data in self._ask("vsock", request)]
         except BROKEN:
-            # Without its handler vsock sockets are listed nowhere: the walk looks whether any is held.
+            # Without its handler vsock sockets are listed nowhere: `Strangers` looks whether any is held.
             self.vsock_unseen = bool(self.loaded)
             if not self.loaded:
                 self._lost("vsock", "AF_VSOCK")
@@ -877,7 +1012,9 @@ class Namespaces:
         self.coverage = coverage
         self.known: dict[int, Namespace] = {}
         self.mount_spaces: set[str] = set()
-        self.unix_inodes: set[int] = set()
+        self.listed: set[int] = set()
+        self.may_queue: set[int] = set()
+        self.waiting: set[int] = set()
         self.vsock_unseen = False
         self.home = link_number(posix.readlink(proc + "/self/ns/net"))
         self.home_door = posix.open(proc + "/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
@@ -940,13 +1077,18 @@ class Namespaces:
 
     def dump(self, space: Namespace) -> "list[Row]":
         """What listens in one namespace; a gap if it exists and cannot be entered."""
-        if space.number == self.home:
-            return self._dump_here(space)
-        if not self._enter(space):
+        if not self._step_into(space):
             return []
         try:
             return self._dump_here(space)
         finally:
+            self._step_back(space)
+
+    def _step_into(self, space: Namespace) -> bool:
+        return space.number == self.home or self._enter(space)
+
+    def _step_back(self, space: Namespace) -> None:
+        if space.number != self.home:
             set_namespace(self.home_door)
 
     def _dump_here(self, space: Namespace) -> "list[Row]":
@@ -955,9 +1097,39 @@ class Namespaces:
             space.ephemeral = [int(number) for number in first_last]
         dump = Dump(space.number, self.coverage)
         rows = dump.run()
-        self.unix_inodes |= dump.unix_inodes
+        if not can_ask_sockets() or sockets_in_use() - len(dump.listed) > STRANGERS_FEW:
+            dump.list_connections()
+        self.listed |= dump.listed
+        self.may_queue |= dump.may_queue
+        self.waiting |= dump.waiting
         self.vsock_unseen = self.vsock_unseen or dump.vsock_unseen
         return rows
+
+    def look_at_queues(self) -> None:
+        """Learn anew which unix sockets have something in their queue."""
+        self.waiting = set()
+        for space in [space for space in self.known.values() if space.dumped]:
+            if self._step_into(space):
+                try:
+                    dump = Dump(space.number, self.coverage)
+                    dump.unix()
+                    self.waiting |= dump.waiting
+                finally:
+                    self._step_back(space)
+
+    def tunnels(self, number: int) -> "dict[int, bool]":
+        """The ports that tunnel devices of a namespace make the kernel listen on; see `tunnel_ports`."""
+        found: dict[int, bool] = {}
+        space = self.known.get(number)
+        if space is not None and self._step_into(space):
+            try:
+                for data in ask_kernel(bytes(16), NETLINK_ROUTE, RTM_GETLINK)[0]:  # struct ifinfomsg
+                    found.update(tunnel_ports(data))
+            except BROKEN:
+                pass  # then nothing is proved
+            finally:
+                self._step_back(space)
+        return found
 
     def _enter(self, space: Namespace) -> bool:
         for look_again in (False, True):
@@ -1006,6 +1178,18 @@ class Namespaces:
         finally:
             posix.close(door)
         return True
+
+
+def sockets_in_use() -> int:
+    """Sockets of every kind in the current namespace (sockstat_seq_show); 0 if that cannot be told."""
+    words = read_or("/proc/thread-self/net/sockstat").split(None, 3)
+    return int(words[2]) if len(words) > 2 and words[2].isdigit() else 0
+
+
+def can_ask_sockets() -> bool:
+    """Whether the kernel has pidfd_getfd(2)."""
+    numbers = [int(word) for word in posix.uname()[2].split("-")[0].split(".")[:2] if word.isdigit()]
+    return numbers >= [5, 6]
 
 
 class Libc:
@@ -1332,12 +1516,17 @@ class Walk:
         self.owners: dict[str, dict[int, Holding]] = {}
         self.held_by: dict[str, dict[int, Holding]] = {}
         self.net_links: dict[str, str] = {}
-        self.explained: set[str] | None = None  # sockets that cannot be vsock, when that must be told
-        self.vsock_held = False
+        self.strangers = Strangers(proc)
+        self.kernel: set[str] = set()  # sockets that provably are the kernel's own
+        self.may_queue: set[str] = set()  # unix sockets that may have descriptors in flight to them
+        self.waiting: set[str] = set()  # those of them that have something in their queue
+        self.met: set[str] = set()  # those of them that some process holds
+        self.idle: set[str] = set()  # those of them that have none in flight, in this pass
+        self.queues: dict[str, dict[int, Holding]] = {}  # those that have, with who could receive them
 
     def visit(self, pids: "list[str]", want: "set[str]") -> None:
         """Look into these processes for these links. Stops, with a gap, when the budget is used up."""
-        want = want | {RING}
+        self.idle = set()
         for count, pid in enumerate(pids):
             if count % 32 == 0 and self.budget.is_spent():
                 break
@@ -1347,17 +1536,18 @@ class Walk:
     def _visit(self, pid: str, want: "set[str]") -> None:
         try:
             posix.chdir(f"{self.proc}/{pid}/fd")  # pins the process: a reused number reads ENOENT here
-            hits = [(link, name, "") for link, name in self._links(pid, "", posix.listdir("."), want)]
+            wide = want | {RING} | self.may_queue
+            hits = [(link, name, "") for link, name in self._links(pid, "", posix.listdir("."), wide)]
             threads = posix.stat("../task").st_nlink - 2
             if threads > 1 and pid not in self.coverage.denied:
-                hits += self._thread_links(pid, want)
+                hits += self._thread_links(pid, wide)
         except OSError as error:
             self.coverage.missed(pid, error)
             return
         self.coverage.seen.add(pid)
         if hits:
             try:
-                self._record(pid, hits)
+                self._record(pid, hits, want)
             except OSError as error:
                 self.coverage.missed(pid, error)
 
@@ -1375,8 +1565,7 @@ class Walk:
             for link, name in zip(links, batch):
                 if link[:5] == "net:[":
                     self.net_links.setdefault(link, f"{self.proc}/{pid}/fd/{prefix + name}")
-            if self.explained is not None:
-                self._look_for_vsock(prefix, links, batch)
+            self.strangers.note(pid, prefix, links, batch)
         return found
 
     def _link(self, name: str, pid: str) -> str:
@@ -1387,19 +1576,6 @@ class Walk:
                 self.coverage.denied.add(pid)
                 self.coverage.denied_fds += 1
             return ""
-
-    def _look_for_vsock(self, prefix: str, links: "list[str]", names: "list[str]") -> None:
-        explained = self.explained or set()
-        for link, name in zip(links, names):
-            if link[:8] == "socket:[" and link not in explained:
-                explained.add(link)
-                try:
-                    self.vsock_held = (
-                        self.vsock_held
-                        or posix.getxattr(prefix + name, "system.sockprotoname")[:8] == b"AF_VSOCK"
-                    )
-                except OSError:
-                    continue
 
     def _thread_links(self, pid: str, want: "set[str]") -> "list[tuple[str, str, str]]":
         """What threads hold in tables of their own, and what is left when the first thread has ended."""
@@ -1427,20 +1603,37 @@ class Walk:
         except OSError:
             pass  # the process itself tells: gone or denied
 
-    def _record(self, pid: str, hits: "list[tuple[str, str, str]]") -> None:
+    def _record(self, pid: str, hits: "list[tuple[str, str, str]]", want: "set[str]") -> None:
         number = int(pid)
-        known = self.processes.get(number)
-        found = None if known else self.describer.describe("../")
-        if known is not None and known.get("start_time") != start_time("../"):
-            self._forget(number)
-            found = self.describer.describe("../")
-        if found is not None:
-            self.processes[number] = found
-        for link, name, thread in hits:
+        kept = [hit for hit in hits if hit[0] in want or hit[0] == RING]
+        queues = [hit for hit in hits if hit[0] in self.may_queue and self._has_queued(*hit)]
+        if kept or queues:
+            self._describe(number)
+        for link, name, thread in kept:
             if link == RING:
                 self._record_ring(number, thread, name)
             else:
                 holding(self.owners, link, number).add(name, thread)
+        for link, name, thread in queues:
+            holding(self.queues, link, number).add(name, thread)
+
+    def _describe(self, number: int) -> None:
+        known = self.processes.get(number)
+        if known is not None and known.get("start_time") != start_time("../"):
+            self._forget(number)
+            known = None
+        if known is None:
+            self.processes[number] = self.describer.describe("../")
+
+    def _has_queued(self, link: str, name: str, thread: str) -> bool:
+        """Whether descriptors are in flight to this unix socket, or may be, if the kernel does not tell."""
+        self.met.add(link)
+        if link in self.idle:
+            return False
+        if may_hold(f"../task/{thread}" if thread else "..", name, link in self.waiting):
+            return True
+        self.idle.add(link)
+        return False
 
     def _record_ring(self, pid: int, thread: str, name: str) -> None:
         base = f"../task/{thread}/" if thread else "../"
@@ -1458,11 +1651,50 @@ class Walk:
         """The process that had this number is gone, and with it what it held."""
         self.coverage.vanished.add(str(pid))
         del self.processes[pid]
-        for table in (self.owners, self.held_by):
+        for table in (self.owners, self.held_by, self.queues):
             for link in [link for link, holders in table.items() if pid in holders]:
                 del table[link][pid]
                 if not table[link]:
                     del table[link]
+
+    def settle_queues(self, want: "set[str]") -> None:
+        """Look again at descriptors in flight: received meanwhile, and by whom is seen, or a gap."""
+        before, self.queues = self.queues, {}
+        pids = sorted({pid for holders in before.values() for pid in holders})
+        # The queue first, then who holds what: a descriptor cannot slip from the one to the other unseen.
+        for link, holders in before.items():
+            if any(self._still_queued(link, pid, holder) for pid, holder in holders.items()):
+                self.queues[link] = holders
+        self.visit([str(pid) for pid in pids], want)
+        # Something is in the queue of a socket that nobody was seen holding, or that a ring holds.
+        hidden = (self.waiting - self.met) | (self.may_queue & set(self.held_by))
+        detail = ""
+        if self.queues:
+            example = min(pid for holders in self.queues.values() for pid in holders)
+            detail = f"descriptors wait, unseen, in unix sockets to be received by process {example}, for one"
+        elif hidden and not (self.coverage.gaps or self.coverage.denied):
+            detail = f"something waits in a unix socket ({min(hidden)}) that no process was seen to hold"
+        if detail:
+            self.coverage.gap("hidden_holders", detail)
+
+    def receivers(self) -> "dict[int, Holding]":
+        """Every process that could receive a descriptor in flight, with the unix sockets that it comes by."""
+        found: dict[int, Holding] = {}
+        for holders in self.queues.values():
+            for pid, holder in holders.items():
+                both = found.setdefault(pid, Holding())
+                both.fds |= holder.fds
+                both.tids |= holder.tids
+        return found
+
+    def _still_queued(self, link: str, pid: int, holder: "Holding") -> bool:
+        base = f"{self.proc}/{pid}"
+        places = [f"{base}/task/{tid}" for tid in holder.tids] or [base]
+        waiting = link in self.waiting
+        try:
+            return any(may_hold(place, str(fd), waiting) for place in places for fd in holder.fds)
+        except OSError:
+            return False  # gone, and its sockets with it or to others, whose own entries tell
 
     def climb(self) -> None:
         """Describe every ancestor of every holder."""
@@ -1487,6 +1719,105 @@ class Walk:
         if isinstance(mine, int) and isinstance(theirs, int) and mine > theirs:
             return None  # younger than its child: another process with a reused number
         return found
+
+
+def may_hold(base: str, fd: str, waiting: bool) -> bool:
+    """Whether descriptors are, or may be, in flight to a unix socket. Raises OSError if that is gone."""
+    try:
+        count = queued_descriptors(read(f"{base}/fdinfo/{fd}"))
+    except OSError as error:
+        if error.errno in GONE:
+            raise
+        count = None
+    return waiting if count is None else count > 0
+
+
+class Strangers:
+    """Sockets that no list named: one may be all that keeps a network namespace alive.
+
+    To ask a socket where it lives is to hold it for some microseconds (pidfd_getfd(2)).
+    """
+
+    def __init__(self, proc: str) -> None:
+        self.proc = proc
+        self.listed: set[str] = set()
+        self.places: dict[str, tuple[str, str]] = {}  # process, descriptor relative to its fd directory
+        self.unasked = 0
+        self.why = ""
+        self.vsock_held = False
+        self.libc: Libc | None = None
+
+    def note(self, pid: str, prefix: str, links: "list[str]", names: "list[str]") -> None:
+        """Remember the sockets among these links that no list named."""
+        listed = self.listed
+        if not [1 for link in links if link[:7] == "socket:" and link not in listed]:
+            return
+        for link, name in zip(links, names):
+            if link[:7] == "socket:" and link not in listed:
+                listed.add(link)
+                if len(self.places) < STRANGERS_LIMIT:
+                    self.places[link] = (pid, prefix + name)
+                else:
+                    self._give_up("there are too many")
+
+    def _give_up(self, why: str) -> None:
+        self.unasked += 1
+        self.why = self.why or why
+
+    def ask(self) -> "dict[str, str]":
+        """Links of the namespaces in which the sockets live that were noted, and a way into each."""
+        found: dict[str, str] = {}
+        for link, (pid, name) in self.places.items():
+            try:
+                posix.chdir(f"{self.proc}/{pid}/fd")
+                if self._may_listen(name, link):
+                    self._ask(pid, name, link, found)
+            except OSError as error:
+                if error.errno not in (*GONE, errno.EBADF):
+                    self._give_up(posix.strerror(error.errno or 0))
+        self.places = {}
+        posix.chdir("/")
+        return found
+
+    def _may_listen(self, name: str, link: str) -> bool:
+        if posix.readlink(name) != link:
+            return False
+        try:
+            protocol = posix.getxattr(name, "system.sockprotoname").rstrip(b"\0")
+        except OSError:
+            return True  # if it is gone, the next step finds out
+        self.vsock_held = self.vsock_held or protocol == b"AF_VSOCK"
+        return not protocol.startswith(DEAF_PROTOCOLS)
+
+    def _ask(self, pid: str, name: str, link: str, found: "dict[str, str]") -> None:
+        number = name.rpartition("/")[2]
+        thread = name.split("/")[2] if "/" in name else ""
+        owner = self._call(PIDFD_OPEN, int(thread or pid), PIDFD_THREAD if thread else 0)
+        try:
+            copy = self._call(PIDFD_GETFD, owner, int(number), 0)
+        finally:
+            posix.close(owner)
+        try:
+            if posix.readlink(f"/proc/self/fd/{copy}") != link:
+                return  # the process closed the socket, and the number is another file's now
+            door = self._checked((self.libc or Libc()).calls.ioctl(copy, SIOCGSKNS))
+        finally:
+            posix.close(copy)
+        net = posix.readlink(f"/proc/self/fd/{door}")
+        if net in found:
+            posix.close(door)
+        else:
+            found[net] = f"/proc/self/fd/{door}"  # stays open: it may be the only way in
+
+    def _call(self, *arguments: int) -> int:
+        self.libc = self.libc or Libc()
+        return self._checked(self.libc.calls.syscall(*arguments))
+
+    def _checked(self, result: int) -> int:
+        if result < 0 and self.libc is not None:
+            code = self.libc.errno()
+            raise OSError(code, posix.strerror(code))
+        return result
 
 
 class Holding:
@@ -1551,7 +1882,9 @@ def take_census(proc: str, config: Config) -> "dict[str, object]":
     walk = Walk(proc, coverage, describer, Budget(config.budget_seconds, coverage))
     spaces = Namespaces(proc, coverage)
     rows = find_listeners(spaces, walk)
+    look_at_queues(rows, spaces, walk)
     rows = look_twice(rows, spaces, walk)
+    find_kernel_sockets(rows, spaces, walk)
     walk.climb()
     judge_walk(coverage, spaces, walk)
     mine = own_chain(proc)
@@ -1601,34 +1934,88 @@ def find_listeners(spaces: Namespaces, walk: Walk) -> "list[Row]":
         if not fresh and not found:
             break
         rows += found
-        if spaces.vsock_unseen and walk.explained is None:
-            walk.explained = links(rows) | {f"socket:[{inode}]" for inode in spaces.unix_inodes}
+        walk.strangers.listed |= socket_links(spaces.listed)
+        walk.may_queue |= socket_links(spaces.may_queue)
+        walk.waiting |= socket_links(spaces.waiting)
         walk.visit(fresh, links(rows))
         if found and seen:
             walk.visit(sorted(seen), links(found))
         seen.update(fresh)
+        spaces.add_links(walk.strangers.ask())
     return rows
+
+
+def socket_links(numbers: "set[int]") -> "set[str]":
+    """What descriptors of the sockets with these inodes read as."""
+    return {f"socket:[{inode}]" for inode in numbers}
+
+
+def look_at_queues(rows: "list[Row]", spaces: Namespaces, walk: Walk) -> None:
+    """Where descriptors may be in flight, look again: a socket among them has no owner, or one too few."""
+    if walk.queues or walk.waiting - walk.met:
+        spaces.look_at_queues()
+        walk.waiting &= socket_links(spaces.waiting)
+    walk.settle_queues(links(rows))
 
 
 def look_twice(rows: "list[Row]", spaces: Namespaces, walk: Walk) -> "list[Row]":
     """The rows without those that vanished meanwhile; those still ownerless are searched for once more."""
-    orphans = [row for row in rows if row.link() not in walk.owners]
+    rows = without_vanished(rows, spaces, walk)
+    orphans = links(ownerless(rows, walk))
+    if orphans and not walk.budget.is_spent():
+        walk.visit(list_pids(walk.proc), orphans)
+        rows = without_vanished(rows, spaces, walk)
+    return rows
+
+
+def ownerless(rows: "list[Row]", walk: Walk) -> "list[Row]":
+    """Those that nobody was seen holding."""
+    return [row for row in rows if row.link() not in walk.owners]
+
+
+def without_vanished(rows: "list[Row]", spaces: Namespaces, walk: Walk) -> "list[Row]":
+    """The rows without the ownerless ones that a second list has no more."""
+    orphans = ownerless(rows, walk)
     if not orphans or walk.budget.is_spent():
         return rows
-    gaps = walk.coverage.met
     again: dict[tuple[int, object], str] = {}
+    gaps = walk.coverage.noted
     for number in sorted({row.netns for row in orphans}):
         space = spaces.known.get(number)
         for row in spaces.dump(space) if space else ():
             again[row.key()] = row.cookie
-    if walk.coverage.met > gaps:
+    if walk.coverage.noted > gaps:
         return rows  # the second list is not whole: it proves nothing
     gone = [row for row in orphans if row.key() not in again or _differ(row.cookie, again[row.key()])]
     walk.coverage.vanished_sockets += len(gone)
-    remaining = [row for row in orphans if row not in gone]
-    if links(remaining):
-        walk.visit(list_pids(walk.proc), links(remaining))
     return [row for row in rows if row not in gone]
+
+
+def find_kernel_sockets(rows: "list[Row]", spaces: Namespaces, walk: Walk) -> None:
+    """Note the sockets that provably are the kernel's own: the port of a tunnel device in the same namespace.
+
+    Only one socket can be bound to that port and any address, for such a device shares it with nobody. That
+    nobody was seen holding a socket proves nothing: a ring can hold it with neither descriptor nor mapping
+    (IORING_SETUP_REGISTERED_FD_ONLY, Linux 6.5).
+    """
+    tunnels: dict[int, dict[int, bool]] = {}
+    for row in ownerless(rows, walk):
+        if row.protocol != "udp" or not is_wildcard(row) or row.link() in walk.held_by:
+            continue
+        if row.netns not in tunnels:
+            tunnels[row.netns] = spaces.tunnels(row.netns)
+        port = row.fields["port"]
+        both = tunnels[row.netns].get(port) if isinstance(port, int) else None
+        rivals = [other for other in rows if (other.netns, other.protocol) == (row.netns, "udp")]
+        alone = [other.fields["port"] for other in rivals].count(port) == 1
+        if both or (both is not None and alone):
+            walk.kernel.add(row.link())
+
+
+def is_wildcard(row: Row) -> bool:
+    """Whether a socket is bound to any address of any device, as far as the kernel told (with a cookie)."""
+    address = str(row.fields.get("address"))
+    return bool(row.cookie) and not row.ifindex and not address.strip("0.:")
 
 
 def _differ(one: str, other: str) -> bool:
@@ -1667,8 +2054,12 @@ def judge_walk(coverage: Coverage, spaces: Namespaces, walk: Walk) -> None:
         coverage.gap("denied_process", detail)
     if coverage.denied_fds:
         coverage.gap("denied_fd", f"{coverage.denied_fds} descriptors could not be read")
-    if walk.vsock_held:
-        detail = "a process holds a vsock socket, and the kernel cannot list those (no vsock_diag)"
+    strangers = walk.strangers
+    if strangers.unasked:
+        detail = f"{strangers.unasked} sockets could not be asked where they live: {strangers.why}"
+        coverage.gap("netns_not_entered", detail)
+    if spaces.vsock_unseen and (strangers.vsock_held or strangers.unasked):
+        detail = "a process may hold a vsock socket, and the kernel cannot list those (no vsock_diag)"
         coverage.gap("protocol_not_dumped", detail, 0, "vsock")
     for space in spaces.known.values():
         if not space.dumped:
@@ -1777,15 +2168,18 @@ def row_order(row: Row, home: int) -> "tuple[bool, int, int, str, str, int]":
 
 
 def socket_fields(row: Row, walk: Walk) -> "dict[str, object]":
-    """A socket as JSON values. Without an owner its state is unknown: nothing here proves a kernel socket."""
-    owners = walk.owners.get(row.link(), {})
-    held_by = walk.held_by.get(row.link(), {})
+    """A socket as JSON values. Without an owner its state is unknown, unless something proves more."""
+    link = row.link()
+    owners, held_by = walk.owners.get(link, {}), walk.held_by.get(link, {})
+    state = "owned" if owners else "io_uring" if held_by else "kernel" if link in walk.kernel else "unknown"
+    if state == "unknown" and walk.queues:
+        state, held_by = "queue", walk.receivers()
     fields: dict[str, object] = {"protocol": row.protocol, "family": row.family}
     fields.update(row.fields)
     fields.update(
         inode=row.inode, netns=row.netns, owners=holder_fields(owners), held_by=holder_fields(held_by)
     )
-    fields["owner_state"] = "owned" if owners else "io_uring" if held_by else "unknown"
+    fields["owner_state"] = state
     if row.cookie:
         fields["cookie"] = row.cookie
     return fields

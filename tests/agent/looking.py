@@ -66,12 +66,14 @@ def listener(family=socket.AF_INET, address="127.0.0.1", backlog=7):
     s.bind((address, 0))
     s.listen(backlog)
     return s
+def inode(s):
+    return os.fstat(s.fileno()).st_ino
 """
 
 
-def socket_on(document: Document, port: int, protocol: str = "tcp") -> Document:
-    """The one socket of a port."""
-    (found,) = [item for item in document["sockets"] if item["port"] == port and item["protocol"] == protocol]
+def socket_on(document: Document, inode: int) -> Document:
+    """The one socket with an inode: a port may be in use in several namespaces, and on several addresses."""
+    (found,) = [item for item in document["sockets"] if item["inode"] == inode]
     assert isinstance(found, dict)
     return found
 

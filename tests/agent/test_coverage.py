@@ -14,7 +14,7 @@ ROOT_MAY_MEET = {"denied_process", "denied_fd"}
 
 
 def test_as_root_nothing_but_closed_processes_is_missing(start: Start) -> None:
-    facts = start("s = listener()\nready(port=s.getsockname()[1])")
+    facts = start("s = listener()\nready(socket=inode(s))")
     document = take_census()
     initial = str(Path("/proc/self/ns/pid").readlink()) == "pid:[4026531836]"
     allowed = ROOT_MAY_MEET | (set() if initial else {"pid_namespace"})
@@ -23,15 +23,15 @@ def test_as_root_nothing_but_closed_processes_is_missing(start: Start) -> None:
     assert coverage["complete"] is (not coverage["gaps"])
     assert coverage["euid"] == 0
     assert coverage["processes"]["seen"] > 3
-    assert socket_on(document, facts["port"])["owner_state"] == "owned"
+    assert socket_on(document, facts["socket"])["owner_state"] == "owned"
 
 
 def test_in_a_container_the_pid_namespace_is_the_only_gap(start: Start) -> None:
-    facts = start("s = listener()\nready(port=s.getsockname()[1])")
+    facts = start("s = listener()\nready(socket=inode(s))")
     document = take_census(prefix=["unshare", "--pid", "--fork", "--mount-proc"])
     assert codes(document) == {"pid_namespace"}
     assert document["coverage"]["complete"] is False
-    found = socket_on(document, facts["port"])
+    found = socket_on(document, facts["socket"])
     assert (found["owners"], found["owner_state"]) == ([], "unknown"), "the owner is outside"
 
 
@@ -52,20 +52,20 @@ sleeper.wait()
 
 
 def test_a_namespace_that_nobody_inside_is_in_is_marked_outside(start: Start) -> None:
-    facts = start("s = listener()\nready(port=s.getsockname()[1])")
+    facts = start("s = listener()\nready(socket=inode(s))")
     prefix = ["unshare", "--pid", "--fork", "--mount-proc"]
     document = take_census(prefix=prefix, interpreter=[sys.executable, "-c", INSIDE])
     spaces = document["network_namespaces"]
     assert spaces[0]["host"] is True
     assert sorted(space.get("outside", False) for space in spaces) == [False, False, True]
-    found = socket_on(document, facts["port"])
+    found = socket_on(document, facts["socket"])
     assert found["owner_state"] == "unknown", "still there after the second look, from our own namespace"
 
 
 def test_as_nobody_owners_are_unknown_not_absent(start: Start) -> None:
-    facts = start("s = listener()\nready(port=s.getsockname()[1])")
+    facts = start("s = listener()\nready(socket=inode(s))")
     document = take_census(interpreter=[sys.executable, "-I", "-c", AS_NOBODY])
-    found = socket_on(document, facts["port"])
+    found = socket_on(document, facts["socket"])
     assert (found["owners"], found["owner_state"]) == ([], "unknown")
     assert {"not_root", "no_sys_ptrace", "denied_process"} <= codes(document)
     assert document["coverage"]["euid"] == 65534
@@ -73,23 +73,23 @@ def test_as_nobody_owners_are_unknown_not_absent(start: Start) -> None:
 
 
 def test_root_without_ptrace_does_not_take_sockets_for_ownerless(start: Start) -> None:
-    facts = start("s = listener()\nready(port=s.getsockname()[1], pid=os.getpid())")
+    facts = start("s = listener()\nready(socket=inode(s), pid=os.getpid())")
     document = take_census(prefix=["setpriv", "--bounding-set=-sys_ptrace"])
     assert {"no_sys_ptrace", "denied_process", "denied_fd"} <= codes(document)
     assert "not_root" not in codes(document)
-    assert socket_on(document, facts["port"])["owner_state"] == "unknown"
+    assert socket_on(document, facts["socket"])["owner_state"] == "unknown"
 
 
 def test_a_namespace_that_may_not_be_entered_is_named(start: Start) -> None:
     facts = start(
-        "s = listener()\nready(netns=os.stat('/proc/self/ns/net').st_ino, port=s.getsockname()[1])",
+        "s = listener()\nready(netns=os.stat('/proc/self/ns/net').st_ino, socket=inode(s))",
         prefix=["unshare", "-n"],
     )
     document = take_census(prefix=["setpriv", "--bounding-set=-sys_admin"])
     gaps = {(gap["code"], gap.get("netns")) for gap in document["coverage"]["gaps"]}
     assert ("netns_not_entered", facts["netns"]) in gaps
     assert facts["netns"] in {space["id"] for space in document["network_namespaces"]}
-    assert not [item for item in document["sockets"] if item["port"] == facts["port"]]
+    assert not [item for item in document["sockets"] if item["inode"] == facts["socket"]]
 
 
 @pytest.mark.parametrize(("option", "gap"), [("hidepid=2", True), ("hidepid=0", False)])
@@ -101,10 +101,10 @@ def test_hidden_processes_are_a_gap_for_whom_they_hide_from(option: str, gap: bo
 
 
 def test_a_spent_budget_is_a_gap(start: Start) -> None:
-    facts = start("s = listener()\nready(port=s.getsockname()[1])")
+    facts = start("s = listener()\nready(socket=inode(s))")
     document = take_census(budget_seconds=0.000001)
     assert "budget" in codes(document)
-    assert socket_on(document, facts["port"])["owner_state"] == "unknown"
+    assert socket_on(document, facts["socket"])["owner_state"] == "unknown"
 
 
 @pytest.mark.parametrize("limit", [6000, 1])

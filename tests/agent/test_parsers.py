@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from fleetaudit.agent import agent
 from fleetaudit.text import visible
+from tests.agent.looking import Start
 
 LONG_STAT = b"7 (a) S 1) R 5 6 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 0 0\n"
 
@@ -244,6 +246,11 @@ PARSERS: list[Callable[[bytes], Any]] = [
     agent.ring_files,
     lambda data: agent.listen_fds(data, [b"1"]),
     agent.split_argv,
+    agent.alike,
+    agent.may_queue,
+    agent.is_idle_stream,
+    agent.tunnel_ports,
+    agent.queued_descriptors,
 ]
 
 
@@ -320,3 +327,115 @@ def test_a_loaded_program_is_judged_by_what_it_is() -> None:
         known.is_shell("loader", [b"/lib64/ld.so", os.fsencode(os.path.realpath("/usr/bin/env"))], b"x")
         is False
     )
+
+
+# ---------------------------------------------------------------- many sockets at once
+
+
+@settings(max_examples=60)
+@given(
+    numbers=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40),
+    tail=st.sampled_from([b"", b"\0" * 8]),
+)
+def test_answers_of_one_length_are_read_at_once(numbers: list[int], tail: bytes) -> None:
+    bodies = [INET[:68] + struct.pack("=I", number) + tail for number in numbers]
+    whole = b"".join(message(20, body) for body in bodies)
+    assert agent.alike(whole) == numbers
+    longer = INET[:68] + struct.pack("=I", 7) + b"\0" * 12
+    assert agent.alike(whole + message(20, longer)) is None
+    assert agent.alike(whole + message(3, bodies[0])) is None, "an end that looks like an answer"
+
+
+def test_connections_are_listed_like_proc_net_tells(start: Start) -> None:
+    facts = start("""
+s = listener()
+made = [socket.create_connection(s.getsockname()) for _ in range(3)]
+made += [s.accept()[0] for _ in range(3)]
+ready(inodes=[os.fstat(one.fileno()).st_ino for one in made], listener=os.fstat(s.fileno()).st_ino)
+""")
+    listed = agent.list_connections(socket.AF_INET)
+    assert set(facts["inodes"]) <= listed
+    assert facts["listener"] not in listed
+
+
+def unix_answer(kind: int, state: int, queue: int) -> bytes:
+    body = struct.pack("=BBBxIII", 1, kind, state, 9, 1, 0)
+    body += struct.pack("=HHI", 8, agent.UNIX_DIAG_PEER, 5) if state == agent.ESTABLISHED else b""
+    body += struct.pack("=HHII", 12, agent.UNIX_DIAG_RQLEN, queue, 0)
+    return body + struct.pack("=HHB3x", 5, 6, 0) + struct.pack("=HHI", 8, agent.UNIX_DIAG_UID, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "queue", "possible", "waiting"),
+    [
+        (1, agent.ESTABLISHED, 0, False, False),
+        (1, agent.ESTABLISHED, 1, True, True),
+        (1, agent.LISTEN, 1, True, True),
+        (1, agent.LISTEN, 0, False, False),
+        (2, agent.ESTABLISHED, 0, True, False),
+        (2, agent.CLOSE, 0, True, False),
+        (5, agent.ESTABLISHED, 0, True, False),
+    ],
+)
+def test_where_descriptors_may_be_in_flight(
+    kind: int, state: int, queue: int, possible: bool, waiting: bool
+) -> None:
+    answer = unix_answer(kind, state, queue)
+    assert agent.may_queue(answer) == (possible, waiting)
+    assert agent.is_idle_stream(answer) is ((kind, state, queue) == (1, agent.ESTABLISHED, 0))
+
+
+def test_the_running_kernel_writes_idle_streams_as_expected() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        dump = agent.Dump(1, agent.Coverage())
+        inode = os.fstat(one.fileno()).st_ino
+        request = struct.pack("=BBHIIIII", 1, 0, 0, 1 << agent.ESTABLISHED, 0, agent.UNIX_SHOW, 0, 0)
+        answers = {struct.unpack_from("=I", data, 4)[0]: data for data in dump._ask("unix", request)}
+        assert agent.is_idle_stream(answers[inode])
+        other.send(b"x")
+        answers = {struct.unpack_from("=I", data, 4)[0]: data for data in dump._ask("unix", request)}
+        assert not agent.is_idle_stream(answers[inode])
+
+
+@pytest.mark.parametrize(
+    ("fdinfo", "count"),
+    [
+        (b"pos:\t0\nino:\t5\nscm_fds: 3\n", 3),
+        (b"scm_fds: 0\n", 0),
+        (b"pos:\t0\n", None),
+        (b"scm_fds: x", None),
+    ],
+)
+def test_descriptors_in_flight(fdinfo: bytes, count: int | None) -> None:
+    assert agent.queued_descriptors(fdinfo) == count
+
+
+def attribute(kind: int, body: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(body), kind) + body.ljust((len(body) + 3) & ~3, b"\0")
+
+
+def link_message(kind: bytes, flags: int, *values: bytes, elsewhere: bool = False) -> bytes:
+    info = attribute(1, kind + b"\0") + attribute(2, b"".join(values))
+    moved = attribute(agent.IFLA_LINK_NETNSID, b"\0\0\0\0") if elsewhere else b""
+    return struct.pack("=BxHiII", 0, 1, 2, flags, 0) + attribute(3, b"v0\0") + moved + attribute(18, info)
+
+
+PORT = attribute(15, struct.pack("!H", 4789))
+
+
+@pytest.mark.parametrize(
+    ("message", "ports"),
+    [
+        (link_message(b"vxlan", 1, PORT, attribute(25, b"\0")), {4789: False}),
+        (link_message(b"vxlan", 1, PORT, attribute(25, b"\1")), {4789: True}),
+        (link_message(b"geneve", 1, attribute(5, struct.pack("!H", 6081)), attribute(6, b"")), {6081: True}),
+        (link_message(b"vxlan", 0, PORT), {}),
+        (link_message(b"vxlan", 1, PORT, elsewhere=True), {}),
+        (link_message(b"veth", 1, PORT), {}),
+        (link_message(b"vxlan", 1), {}),
+    ],
+    ids=["vxlan", "external", "geneve", "down", "moved", "other", "no port"],
+)
+def test_ports_of_tunnels(message: bytes, ports: dict[int, bool]) -> None:
+    assert agent.tunnel_ports(message) == ports

@@ -8,11 +8,12 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleetaudit.agent import payload
+from fleetaudit.agent import packing, payload
 from fleetaudit.agent.launch import read_frame
 from fleetaudit.conversation import Reply
 from tests.agent.looking import NONCE, Document, Start, interpreters, pids
@@ -37,7 +38,26 @@ def noted(
     # this is no comment
         and this no docstring
 """
-    return (lambda x: x)(value), text, [i for i in {1: 2}], f"{value:03d}#"
+    pairs = [(first, 0 if first else -1) for first in rest if first not in (key, "b#")]
+    try:
+        later = dict(pairs, value=f" {value}  {{a}} " "x", second = lambda one, two = 2 : one < - two)
+    except (OSError , ValueError) as later_error:
+        raise RuntimeError ( "no" ) from later_error
+    global total
+    total, sum, counted = 1, later, f"""
+   {   noted   }
+{counted} {counted}"""
+    shown = (
+        f"{later!r:>{counted}}   {{{ value }}} "
+        f"{shown_before} # {  text [1 : 2] }"
+        if sum else f"{int ( value )} , {rest}"
+    )
+    return (lambda x: x)(value), later, text, [i for i in {1: 2}], f"{value:03d}#"
+
+
+def shown_before(later_on):
+    total_of = sum([later_on])
+    return f"{total_of}"
 
 
 class Empty(Exception):
@@ -72,7 +92,7 @@ lines""",
 
 
 class WithoutWords(ast.NodeTransformer):
-    """The same removals as `payload.strip`, on the tree instead of the text."""
+    """The same removals as `packing.strip`, on the tree instead of the text."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -99,6 +119,47 @@ class WithoutWords(ast.NodeTransformer):
         return node  # type: ignore[no-any-return]  # three node classes with a body
 
 
+def fixed_names(tree: ast.AST) -> dict[str, str]:
+    """What may not be renamed: functions, classes, modules, keywords, and what is bound nowhere."""
+    fixed: set[str | None] = set()
+    bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler):
+            fixed.add(node.name)
+        elif isinstance(node, ast.Global):
+            fixed.update(node.names)
+        elif isinstance(node, ast.alias):
+            fixed.add(node.asname or node.name)
+        elif isinstance(node, ast.keyword):
+            fixed.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+    fixed.add("sum")
+    fixed |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - bound
+    return {name: name for name in fixed if name}
+
+
+def variable(node: ast.Name | ast.arg) -> str:
+    return node.id if isinstance(node, ast.Name) else node.arg
+
+
+def assert_same(one: object, other: object, names: dict[str, str]) -> None:
+    """The same tree but for names of variables, each of which has one other name throughout."""
+    assert type(one) is type(other)
+    if isinstance(one, list) and isinstance(other, list):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_same(left, right, names)
+    elif isinstance(one, ast.Name | ast.arg) and isinstance(other, ast.Name | ast.arg):
+        right = variable(other)
+        assert names.setdefault(variable(one), right) == right
+    elif isinstance(one, ast.AST) and isinstance(other, ast.AST):
+        for field in one._fields:
+            assert_same(getattr(one, field, None), getattr(other, field, None), names)
+    else:
+        assert one == other
+
+
 def is_text(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
@@ -120,16 +181,34 @@ def run(program: bytes, interpreter: str = sys.executable) -> Reply:
 
 @pytest.mark.parametrize("source", [EVERYTHING, agent_text()], ids=["everything", "agent"])
 def test_stripped_is_the_same_program(source: str) -> None:
-    stripped = payload.strip(source)
+    stripped = packing.strip(source)
     tree = ast.parse(stripped, feature_version=(3, 6))
     expected = WithoutWords().visit(ast.parse(source))
-    assert ast.dump(tree) == ast.dump(expected)
+    assert_same(tree, expected, names=fixed_names(expected))
+    assert_same(expected, tree, names=fixed_names(tree))
+    assert len(stripped) < 0.75 * len(source)
     assert lines_of(tree) == lines_of(expected)
 
 
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_every_controller_sends_the_same(tmp_path: Path, interpreter: str) -> None:
+    (tmp_path / "everything.py").write_text(EVERYTHING)
+    code = """
+import sys
+if sys.version_info >= (3, 10):
+    sys.path.insert(0, sys.argv[1])
+    from fleetaudit.agent.packing import strip
+    sys.stdout.write(strip(open(sys.argv[2]).read()))
+"""
+    root = str(Path(__file__).parent.parent.parent)
+    command = [interpreter, "-I", "-c", code, root, str(tmp_path / "everything.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout in (packing.strip(EVERYTHING), "")
+
+
 def test_nothing_for_readers_is_left() -> None:
-    stripped = payload.strip(EVERYTHING)
-    for words in (
+    stripped = packing.strip(EVERYTHING)
+    gone = (
         "What this is",
         "the system",
         "note\n",
@@ -139,7 +218,9 @@ def test_nothing_for_readers_is_left() -> None:
         "between",
         ") ->",
         ": int",
-    ):
+        "pairs",
+    )
+    for words in gone:
         assert words in EVERYTHING
         assert words not in stripped
     assert "    # this is no comment\n        and this no docstring\n" in stripped
@@ -176,7 +257,7 @@ def sockets_of(document: Document, owners: set[int]) -> list[Document]:
 def test_a_traceback_names_the_line_of_the_source(interpreter: str) -> None:
     source = "".join(f"def f{n}():\n    # why\n    return {n}\n\n\n" for n in range(200))
     source += "print(f0() + f199())\n# then\nprint(__name__, 1 // f0())\n"
-    reply = run(payload.pack(source), interpreter)
+    reply = run(packing.pack(source), interpreter)
     assert reply.stdout == b"199\n"
     assert b'File "agent.py", line 1003, in <module>' in reply.stderr
     assert b"ZeroDivisionError" in reply.stderr
@@ -196,7 +277,7 @@ def test_snapshots_are_named_by_the_packaged_file() -> None:
 
 def test_a_fleet_packs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[str] = []
-    pack = payload.pack
+    pack = packing.pack
 
     def counted(source: str) -> bytes:
         packed.append(source)
@@ -211,7 +292,11 @@ def test_a_fleet_packs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(programs)) == 8
 
 
-@pytest.mark.parametrize("source", ["x = '\0'\n", "x = '\u00e4'\n", "x = (\n"], ids=["nul", "text", "broken"])
+@pytest.mark.parametrize(
+    "source",
+    ["x = '\0'\n", "x = '\u00e4'\n", "x = (\n", "def f(a): pass\nf(**{'a': 1})\n", "def f(a): locals()\n"],
+    ids=["nul", "text", "broken", "keywords", "locals"],
+)
 def test_a_source_that_cannot_be_packed_is_refused(source: str) -> None:
     with pytest.raises((ValueError, SyntaxError)):
-        payload.pack(source)
+        packing.pack(source)

@@ -21,7 +21,7 @@ path, *argv = sys.argv[1:]
 os.set_inheritable(s.fileno(), True)
 pipe = subprocess.PIPE
 child = subprocess.Popen(argv, executable=path, close_fds=False, stdin=pipe, stdout=pipe)
-print(json.dumps(dict(port=s.getsockname()[1], pid=os.getpid(), child=child.pid)), flush=True)
+print(json.dumps(dict(socket=inode(s), pid=os.getpid(), child=child.pid)), flush=True)
 os.read(0, 1)
 child.stdin.close()
 child.wait()
@@ -32,7 +32,7 @@ def held_by(start: Start, path: str | Path, *argv: str) -> Document:
     """What the agent says of a process that runs `path` with these arguments and holds a listener."""
     facts = start(HOLDER, str(path), *argv)
     document = take_census()
-    assert facts["child"] in {owner["pid"] for owner in socket_on(document, facts["port"])["owners"]}
+    assert facts["child"] in {owner["pid"] for owner in socket_on(document, facts["socket"])["owners"]}
     found = document["processes"][str(facts["child"])]
     assert isinstance(found, dict)
     return found
@@ -149,7 +149,7 @@ def test_tmux_in_etc_shells_is_not_a_shell(start: Start, tmp_path: Path) -> None
 HOSTILE = r"""
 libc.prctl(15, b"a) S 1\n(\x1b[3\xff", 0, 0, 0)
 s = listener()
-ready(port=s.getsockname()[1], pid=os.getpid())
+ready(socket=inode(s), pid=os.getpid())
 """
 
 

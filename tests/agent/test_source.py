@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleetaudit.agent import agent, payload
+from fleetaudit.agent import agent, packing, payload
 from fleetaudit.agent.launch import read_frame
 from fleetaudit.conversation import Reply
 from fleetaudit.errors import OutputError
@@ -38,12 +38,12 @@ pid = os.fork()
 if pid == 0:
     wait()
 threading.Thread(target=threading.Event().wait, daemon=True).start()
-ready(port=s.getsockname()[1], pids=[os.getpid(), pid])
+ready(socket=inode(s), pids=[os.getpid(), pid])
 """)
-    other = start("s = listener()\nready(port=s.getsockname()[1])", prefix=["unshare", "-n"])
+    other = start("s = listener()\nready(socket=inode(s))", prefix=["unshare", "-n"])
     document = take_census(interpreter=[interpreter, "-I", "-S", "-"])
-    assert pids(socket_on(document, facts["port"])) == set(facts["pids"])
-    assert socket_on(document, other["port"])["netns"] != socket_on(document, facts["port"])["netns"]
+    assert pids(socket_on(document, facts["socket"])) == set(facts["pids"])
+    assert socket_on(document, other["socket"])["netns"] != socket_on(document, facts["socket"])["netns"]
 
 
 def test_start_up_imports_are_c_modules_or_already_there() -> None:
@@ -109,7 +109,7 @@ def test_a_crash_is_an_error_in_a_frame() -> None:
     source = payload.agent_source().decode("ascii")
     broken = source.replace("    coverage = Coverage()\n", "    coverage = Coverage(1)\n")
     line = broken[: broken.index("Coverage(1)")].count("\n") + 1
-    reply = run(b'FLEETAUDIT = {"nonce": "%s"}\n' % NONCE.encode() + payload.pack(broken))
+    reply = run(b'FLEETAUDIT = {"nonce": "%s"}\n' % NONCE.encode() + packing.pack(broken))
     assert reply.exit_status == 0
     with pytest.raises(OutputError, match=rf"the agent failed: TypeError: .* in take_census:{line}$"):
         read_frame(NONCE, reply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import posix
 import socket
 import struct
 from collections.abc import Iterator
@@ -207,3 +208,95 @@ def test_programs_in_etc_shells_that_are_no_shells(tmp_path: Path) -> None:
     assert [known.kind(os.fsencode(path), path.stat(), str(path)) for path in paths] == ["", "shell"]
     assert known.kind(b"/opt/nginx", (tmp_path / "tmux").stat(), "/gone") in ("", "unknown")
     assert known.kind(b"/opt/busybox", (tmp_path / "tmux").stat(), "/x") == "multi-call"
+
+
+# ---------------------------------------------------------------- descriptors in flight
+
+
+def make_queue(tree: Path, fdinfo: str) -> agent.Walk:
+    process = make_process(tree, 7, 0, 1, fd3="socket:[1]")
+    (process / "fdinfo").mkdir()
+    (process / "fdinfo/3").write_text(fdinfo)
+    walk = make_walk(str(tree))
+    walk.may_queue = walk.waiting = {"socket:[1]"}
+    walk.visit(["7"], set())
+    return walk
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gap"),
+    [
+        ("scm_fds: 1\n", "scm_fds: 1\n", True),
+        ("scm_fds: 1\n", "scm_fds: 0\n", False),
+        ("scm_fds: 0\n", "scm_fds: 0\n", False),
+        ("pos: 0\n", "pos: 0\n", True),  # Linux before 5.5: something waits, and what it is is not told
+    ],
+)
+def test_what_was_received_meanwhile_is_no_gap(tmp_path: Path, before: str, after: str, gap: bool) -> None:
+    walk = make_queue(tmp_path, before)
+    (tmp_path / "7/fdinfo/3").write_text(after)
+    (tmp_path / "7/fd/4").symlink_to("socket:[2]")  # what was in flight
+    walk.settle_queues({"socket:[2]"})
+    assert [item["code"] for item in walk.coverage.gaps] == (["hidden_holders"] if gap else [])
+    assert bool(walk.queues) is gap
+    if before != after:
+        assert walk.owners["socket:[2]"][7].fds == {4}
+
+
+def test_a_queue_that_nobody_was_seen_to_hold_is_a_gap(tmp_path: Path) -> None:
+    walk = make_queue(tmp_path, "scm_fds: 0\n")
+    walk.waiting.add("socket:[5]")
+    walk.settle_queues(set())
+    assert [item["code"] for item in walk.coverage.gaps] == ["hidden_holders"]
+
+
+def test_a_queue_that_only_a_ring_holds_is_a_gap(tmp_path: Path) -> None:
+    walk = make_queue(tmp_path, "scm_fds: 0\n")
+    agent.holding(walk.held_by, "socket:[1]", 7).add("9", "")
+    walk.settle_queues(set())
+    assert [item["code"] for item in walk.coverage.gaps] == ["hidden_holders"]
+
+
+def test_queues_are_looked_at_again_before_they_are_a_gap(start: Start) -> None:
+    walk = make_walk()
+    spaces = agent.Namespaces("/proc", walk.coverage)
+    rows = agent.find_listeners(spaces, walk)
+    walk.coverage.denied.clear()
+    walk.waiting.add("socket:[1]")  # closed since
+    agent.look_at_queues(rows, spaces, walk)
+    assert "socket:[1]" not in walk.waiting
+
+
+# ---------------------------------------------------------------- sockets that no list named
+
+
+def test_too_many_strangers_are_a_gap(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    start("made = [socket.socket() for _ in range(5)]\nready()")
+    monkeypatch.setattr(agent, "STRANGERS_LIMIT", 2)
+    walk = make_walk()
+    spaces = agent.Namespaces("/proc", walk.coverage)
+    agent.find_listeners(spaces, walk)
+    agent.judge_walk(walk.coverage, spaces, walk)
+    (gap,) = [gap for gap in walk.coverage.gaps if gap["code"] == "netns_not_entered"]
+    assert "could not be asked where they live: there are too many" in str(gap["detail"])
+
+
+def test_a_kernel_that_cannot_hand_out_sockets_is_a_gap(
+    monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    start("made = socket.socket()\nready()")
+    monkeypatch.setattr(agent, "PIDFD_GETFD", 9999)
+    walk = make_walk()
+    agent.find_listeners(agent.Namespaces("/proc", walk.coverage), walk)
+    assert (walk.strangers.unasked > 0, walk.strangers.why) == (True, "Function not implemented")
+
+
+@pytest.mark.parametrize(
+    ("release", "able"),
+    [("4.18.0-553.el8.x86_64", False), ("5.5.1", False), ("5.6.0-rc1", True), ("odd", False)],
+)
+def test_which_kernels_can_hand_out_sockets(
+    monkeypatch: pytest.MonkeyPatch, release: str, able: bool
+) -> None:
+    monkeypatch.setattr(posix, "uname", lambda: ("Linux", "x", release, "", "x86_64"))
+    assert agent.can_ask_sockets() is able

@@ -1,0 +1,197 @@
+"""The agent made small for the wire: the same program without what only readers need, compressed.
+
+Controller side, pure. A host compiles the source on every run, which is most of what a quiet host pays, so
+what is sent is also cut into pieces compiled one after the other: small syntax trees need less memory, and
+less time to get it, than one large one. docs/benchmarks.md has the figures.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import keyword
+import re
+import string
+import tokenize
+import zlib
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, product
+
+_PIECE_LINES = 150
+# Python 3.6 and modules in C only. The newlines make tracebacks speak of the lines of agent.py.
+_LOADER = """\
+import zlib,binascii
+L=0
+for P in zlib.decompress(binascii.a2b_base64("{}")).split(b"\\0"):
+    exec(compile(b"\\n"*L+P,"agent.py","exec"))
+    L+=P.count(b"\\n")
+"""
+_NAMES_AS_TEXT = frozenset({"locals", "vars", "eval", "exec"})
+_Place = tuple[int, int]  # line from 1, column from 0
+_Edit = tuple[_Place, _Place, str]  # first character, behind the last, what stands there instead
+
+
+def pack(source: str) -> bytes:
+    """A program that does what `source` does. Raises SyntaxError, and ValueError for what `strip` refuses."""
+    tree = ast.parse(source)
+    pieces = "\0".join(_pieces(_stripped(source, tree), tree)).encode("ascii")
+    return _LOADER.format(b64encode(zlib.compress(pieces, 9)).decode("ascii")).encode("ascii")
+
+
+def strip(source: str) -> str:
+    """The source without comments, docstrings, annotations and spare blanks, its variables with short names.
+
+    Text is only cut and names exchanged, so the result needs no newer Python than the source. Lines keep
+    their numbers; functions, classes, attributes and keywords keep their names, for tracebacks and callers.
+    Raises SyntaxError; ValueError for text beyond ASCII, a NUL, and code that reaches for variables by text.
+    """
+    return _stripped(source, ast.parse(source))
+
+
+def _pieces(stripped: str, tree: ast.Module) -> Iterator[str]:
+    """Cut between top-level statements, whose lines are those of the source."""
+    lines = stripped.splitlines(keepends=True)
+    start = 0
+    for statement in tree.body:
+        end = statement.end_lineno or start
+        if end - start >= _PIECE_LINES:
+            yield "".join(lines[start:end])
+            start = end
+    yield "".join(lines[start:])
+
+
+def _stripped(source: str, tree: ast.Module) -> str:
+    if not source.isascii() or "\0" in source:
+        raise ValueError("the agent's source is ASCII without NUL")
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    notes = list(_notes(tree))
+    edits = [*notes, *_comments(tokens), *_annotations(tree, tokens), *_blanks(tokens), *_renamings(tree)]
+    kept = {start for start, _, _ in notes}
+    strings = [token for token in tokens if token.end[0] > token.start[0] and token.start not in kept]
+    return _trim(_apply(source, edits), strings)
+
+
+def _apply(source: str, edits: Iterable[_Edit]) -> str:
+    """The source after the edits; of those that overlap the first counts, and there the longest."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    spans = [(starts[a[0] - 1] + a[1], starts[b[0] - 1] + b[1], text) for a, b, text in edits]
+    done, position = [], 0
+    for start, end, text in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if start >= position:
+            done += [source[position:start], text, "\n" * source.count("\n", start, end)]
+            position = end
+    return "".join([*done, source[position:]])
+
+
+def _trim(source: str, strings: Iterable[tokenize.TokenInfo]) -> str:
+    """No blanks at the end of a line and one for four at its beginning, except inside `strings`."""
+    spans = [(token.start[0], token.end[0]) for token in strings]
+    begun = {line for first, last in spans for line in range(first + 1, last + 1)}
+    unended = {line for first, last in spans for line in range(first, last)}
+    lines = source.split("\n")
+    for number, line in enumerate(lines, 1):
+        code = line if number in unended else line.rstrip(" ")
+        bare = code.lstrip(" ")
+        lines[number - 1] = code if number in begun else " " * ((len(code) - len(bare)) // 4) + bare
+    return "\n".join(lines)
+
+
+def _comments(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[_Edit]:
+    return ((token.start, token.end, "") for token in tokens if token.type == tokenize.COMMENT)
+
+
+def _blanks(tokens: list[tokenize.TokenInfo]) -> Iterator[_Edit]:
+    """Blanks that keep no two words apart. What is between the parts of an f-string (3.12) is text."""
+    depth = 0
+    for before, after in pairwise(tokens):
+        kind = tokenize.tok_name[before.type]
+        depth += (kind == "FSTRING_START") - (kind == "FSTRING_END")
+        gap = before.end[0] == after.start[0] and before.end[1] < after.start[1]
+        touching = before.string[-1:] + after.string[:1]
+        if gap and not depth and not re.fullmatch(r"\w\w", touching):
+            yield before.end, after.start, ""
+
+
+def _notes(tree: ast.AST) -> Iterator[_Edit]:
+    """Docstrings, and other strings that stand alone."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            notes = [item for item in node.body if _is_note(item)]
+            needed = len(notes) == len(node.body) and not isinstance(node, ast.Module)
+            for note in notes:
+                yield *_span(note), "pass" if needed else ""
+
+
+def _is_note(item: ast.stmt) -> bool:
+    constant = item.value if isinstance(item, ast.Expr) else None
+    return isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+
+
+def _annotations(tree: ast.AST, tokens: Iterable[tokenize.TokenInfo]) -> Iterator[_Edit]:
+    arrows = [token.start for token in tokens if token.string == "->"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation:
+            yield (node.lineno, node.col_offset + len(node.arg)), _span(node)[1], ""
+        elif isinstance(node, ast.AnnAssign):
+            start = _span(node.target)[1] if node.value else _span(node)[0]
+            yield start, _span(node.annotation)[1], "" if node.value else "pass"
+        elif isinstance(node, ast.FunctionDef) and node.returns:
+            start, end = _span(node.returns)
+            yield max(arrow for arrow in arrows if arrow < start), end, ""
+
+
+def _renamings(tree: ast.AST) -> Iterator[_Edit]:
+    """Short names for variables: a name has one new name in the whole source, so nothing is confused."""
+    places: dict[str, list[_Place]] = {}
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.arg):
+            name = node.id if isinstance(node, ast.Name) else node.arg
+            places.setdefault(name, []).append((node.lineno, node.col_offset))
+            if isinstance(node, ast.arg) or isinstance(node.ctx, ast.Store):
+                bound.add(name)
+    fixed = set(_fixed_names(tree))
+    ours = [name for name in places if name in bound - fixed]
+    letters = string.ascii_letters
+    short = (name for size in (1, 2) for name in map("".join, product(letters, repeat=size)))
+    free = (
+        name for name in short if name not in places and name not in fixed and not keyword.iskeyword(name)
+    )
+    for name in sorted(ours, key=lambda name: -len(places[name])):
+        new = next(free)
+        if len(new) < len(name):
+            yield from ((place, (place[0], place[1] + len(name)), new) for place in places[name])
+
+
+def _fixed_names(tree: ast.AST) -> Iterator[str]:
+    """Names that not only variables have, and those in f-strings, whose places old Pythons get wrong."""
+    yield from dir(builtins)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler):
+            yield node.name or ""
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
+        elif isinstance(node, ast.Call):
+            yield from _called_with(node)
+        if isinstance(node, ast.JoinedStr):
+            yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+        if isinstance(node, ast.ClassDef):
+            bodies = [item for item in node.body if not isinstance(item, ast.FunctionDef)]
+            yield from (part.id for item in bodies for part in ast.walk(item) if isinstance(part, ast.Name))
+
+
+def _called_with(call: ast.Call) -> Iterator[str]:
+    unseen = any(word.arg is None for word in call.keywords)
+    if unseen or (isinstance(call.func, ast.Name) and call.func.id in _NAMES_AS_TEXT):
+        raise ValueError(f"line {call.lineno} of the agent's source reaches for variables by text")
+    return (word.arg for word in call.keywords if word.arg)
+
+
+def _span(node: ast.expr | ast.stmt | ast.arg) -> tuple[_Place, _Place]:
+    return (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
