@@ -195,7 +195,8 @@ class Forged(_socket.socket):
 
 def test_only_the_kernel_is_listened_to(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_socket, "socket", Forged)
-    rows = agent.Dump(1, agent.Coverage()).run()
+    with agent.Dump(1, agent.Coverage()) as dump:
+        rows = dump.run()
     assert os.fstat(listener.fileno()).st_ino in {row.inode for row in rows if row.cookie}
 
 
