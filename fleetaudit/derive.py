@@ -7,10 +7,10 @@ and a fresh one give the same answer.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from fleetaudit.cgroup import container_of, is_claimed, unit_of
 from fleetaudit.model import (
     UNKNOWN,
     Boundary,
@@ -32,16 +32,7 @@ _CARRIER_NAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
 _PRIVATE = tuple(
     ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 )
-# cgroup path components by which container engines name a container (their documented cgroup layouts).
-_CONTAINER = re.compile(
-    r"(?:^|/)(?:docker|libpod|crio|cri-containerd|containerd)[-/:]([0-9a-f]{12,64})(?:\.scope)?(?:/|$)"
-    r"|/kubepods[^/]*(?:/[^/]+)*/([0-9a-f]{64})(?:/|$)"
-    r"|(?:^|/)lxc(?:\.payload\.|/)([^/]+)"
-    r"|(?:^|/)(?:systemd-nspawn@|machine-)([^/]+?)\.(?:service|scope)(?:/|$)"
-)
 _SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
-_UNIT = re.compile(r"\.(?:service|scope|socket|mount|swap)$")
-_USER_MANAGER = re.compile(r"^user@\d+\.service$")
 
 
 def derive(outcome: Outcome) -> Outcome:
@@ -98,30 +89,6 @@ def _ip_scope(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     return "public"
 
 
-def unit_of(cgroup: str) -> tuple[str | None, str | None]:
-    """(unit, user unit) of a cgroup path. Below user@UID.service only that is the system manager's word;
-    the inner name is the user's own claim.
-    """
-    names = [name for name in cgroup.split("/") if _UNIT.search(name)]
-    if not names:
-        return None, None
-    inner = names[1:] if _USER_MANAGER.match(names[0]) else []
-    return names[0], inner[-1] if inner else None
-
-
-def container_of(cgroup: str) -> str | None:
-    """The container's id or name in a cgroup path, None when the path is no container's."""
-    found = _CONTAINER.search(cgroup)
-    return next((group for group in found.groups() if group), None) if found else None
-
-
-def _container(cgroup: str) -> Maybe[str | None]:
-    """Below user@UID.service a container's name is the user's own claim: not known."""
-    found = container_of(cgroup)
-    claimed = any(_USER_MANAGER.match(name) for name in cgroup.split("/"))
-    return UNKNOWN if found is not None and claimed else found
-
-
 def _sentence(gap: Gap) -> str:
     return f"{gap.code}: {gap.detail}" if gap.detail else gap.code
 
@@ -166,11 +133,17 @@ def _placed(process: Process) -> Process:
     if not isinstance(process.cgroup, str):
         return process
     unit, user_unit = unit_of(process.cgroup)
+    container = container_of(process.cgroup)
+    # Below user@UID.service a container's name is the user's own claim: not known.
+    claimed = container is not None and is_claimed(process.cgroup)
+    name = container.name if container else None
     return replace(
         process,
         unit=unit if process.unit is UNKNOWN else process.unit,
         user_unit=user_unit if process.user_unit is UNKNOWN else process.user_unit,
-        container=_container(process.cgroup) if process.container is UNKNOWN else process.container,
+        container=(UNKNOWN if claimed else name) if process.container is UNKNOWN else process.container,
+        runtime=UNKNOWN if claimed else container and container.runtime,
+        pod=UNKNOWN if claimed else container and container.pod,
     )
 
 

@@ -189,7 +189,11 @@ class NetworkNamespace:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process, as read through its pinned /proc directory. Times are clock ticks since boot."""
+    """One process, as read through its pinned /proc directory.
+
+    `start_time` is in clock ticks since boot, which with the boot id is exact; `started_at` is the same by
+    the host's clock, RFC 3339. `capabilities` are the effective ones, as /proc writes them (hexadecimal).
+    """
 
     pid: int
     ppid: Maybe[int] = UNKNOWN
@@ -208,10 +212,18 @@ class Process:
     gid: Maybe[int] = UNKNOWN
     group: Maybe[str | None] = UNKNOWN
     session: Maybe[int] = UNKNOWN
+    started_at: Maybe[str] = UNKNOWN
+    tty: Maybe[str | None] = UNKNOWN
+    loginuid: Maybe[int | None] = UNKNOWN  # who logged in, whatever became of the uid (audit)
+    capabilities: Maybe[str] = UNKNOWN
+    lsm: Maybe[str | None] = UNKNOWN  # label of SELinux, AppArmor or Smack
+    namespaces: Maybe[tuple[tuple[str, int], ...]] = UNKNOWN  # (kind, inode number): mnt, net, pid, user
     cgroup: Maybe[str | None] = UNKNOWN
     unit: Maybe[str | None] = UNKNOWN
     user_unit: Maybe[str | None] = UNKNOWN
     container: Maybe[str | None] = UNKNOWN
+    runtime: Maybe[str | None] = UNKNOWN  # the container's engine, derived from the cgroup like the next
+    pod: Maybe[str | None] = UNKNOWN  # UID of the container's Kubernetes pod
     shell: Maybe[bool] = UNKNOWN
     self_audit: Maybe[bool] = UNKNOWN  # `self` on the wire: the audit's own process
     listen_fds: Maybe[bool] = UNKNOWN  # LISTEN_FDS and LISTEN_PID name this process
@@ -233,6 +245,7 @@ class Owner:
     inherited: Maybe[Inherited] = UNKNOWN
     certain: bool = True
     handed_by: int | None = None
+    cloexec: Maybe[tuple[int, ...]] = UNKNOWN  # those of `fds` that a started program does not get
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fleetaudit.model import (
     HostStatus,
     Listener,
     Maybe,
+    Missing,
     NamespaceId,
     NetworkNamespace,
     Outcome,
@@ -196,12 +197,19 @@ def _listener(
 
 
 def _owners(wire: tuple[WireOwner, ...], processes: Mapping[int, Process]) -> tuple[Owner, ...]:
-    by_pid: dict[int, set[int]] = {}
+    by_pid: dict[int, list[WireOwner]] = {}
     for item in wire:
-        by_pid.setdefault(item.pid, set()).update(item.fds)
-    return tuple(
-        Owner(processes.get(pid) or Process(pid), tuple(sorted(fds))) for pid, fds in sorted(by_pid.items())
-    )
+        by_pid.setdefault(item.pid, []).append(item)
+    return tuple(_owner(processes.get(pid) or Process(pid), items) for pid, items in sorted(by_pid.items()))
+
+
+def _owner(process: Process, items: list[WireOwner]) -> Owner:
+    """One owner, even of a host that names a process twice."""
+    fds = {fd for item in items for fd in item.fds}
+    closing = [_known(item.cloexec) for item in items]
+    told = [some for some in closing if not isinstance(some, Missing)]
+    cloexec = tuple(sorted(fds.intersection(*told))) if len(told) == len(closing) else UNKNOWN
+    return Owner(process, tuple(sorted(fds)), cloexec=cloexec)
 
 
 def _process(pid: int, wire: WireProcess) -> Process:
@@ -223,6 +231,12 @@ def _process(pid: int, wire: WireProcess) -> Process:
         gid=_known(wire.gid),
         group=_maybe(wire.group),
         session=_known(wire.session),
+        started_at=_known(wire.started_at),
+        tty=_maybe(wire.tty),
+        loginuid=_maybe(wire.loginuid),
+        capabilities=_known(wire.capabilities),
+        lsm=_maybe(wire.lsm),
+        namespaces=tuple(sorted(wire.namespaces.items())) if wire.namespaces else UNKNOWN,
         cgroup=_maybe(wire.cgroup),
         unit=_maybe(wire.unit),
         user_unit=_maybe(wire.user_unit),

@@ -96,6 +96,7 @@ class WireOwner(Struct):
 
     pid: Count
     fds: tuple[Count, ...]
+    cloexec: tuple[Count, ...] | UnsetType | None = UNSET
 
 
 class WireSocket(Struct):
@@ -137,6 +138,12 @@ class WireProcess(Struct):
     gid: Number = UNSET
     group: Text = UNSET
     session: int | UnsetType | None = UNSET
+    started_at: Text = UNSET
+    tty: Text = UNSET
+    loginuid: Number = UNSET
+    capabilities: Text = UNSET
+    lsm: Text = UNSET
+    namespaces: dict[str, Count] | UnsetType | None = UNSET
     cgroup: Text = UNSET
     unit: Text = UNSET
     user_unit: Text = UNSET

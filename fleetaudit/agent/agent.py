@@ -517,10 +517,24 @@ def parse_stat(data: bytes) -> "tuple[bytes, list[bytes]]":
     return data[data.index(b"(") + 1 : end], data[end + 2 :].split()
 
 
-def parse_status(data: bytes) -> "dict[bytes, list[bytes]]":
-    """The fields of /proc/PID/status, each split into words."""
-    pairs = [line.partition(b":") for line in data.split(b"\n")]
-    return {name: value.split() for name, colon, value in pairs if colon}
+def parse_status(data: bytes, names: "tuple[bytes, ...]") -> "dict[bytes, list[bytes]]":
+    """The words of these fields of /proc/PID/status. `Name` comes first and escapes its newlines."""
+    found = {}
+    for name in names:
+        _, colon, rest = data.partition(b"\n" + name + b":")
+        if colon:
+            found[name] = rest.partition(b"\n")[0].split()
+    return found
+
+
+def terminal(number: int) -> "str | None":
+    """The name of a controlling terminal (tty_nr of /proc/PID/stat, Documentation/admin-guide/devices)."""
+    major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
+    if 136 <= major <= 143:
+        return f"pts/{minor + (major - 136) * 256}"
+    if major == 4:
+        return f"tty{minor}" if minor < 64 else f"ttyS{minor - 64}"
+    return f"{major}:{minor}" if number else None
 
 
 def parse_mountinfo(data: bytes) -> "list[tuple[bytes, bytes, bytes, bytes]]":
@@ -1434,6 +1448,10 @@ class Describer:
         self.users = parse_ids(read_or(etc + "/passwd"))
         self.groups = parse_ids(read_or(etc + "/group"))
         switch = read_or(etc + "/nsswitch.conf")
+        self.labels = True  # until a process shows that no security module labels them
+        self.booted = time.time() - time.clock_gettime(7)  # CLOCK_BOOTTIME, which start times count from
+        self.ticks = posix.sysconf("SC_CLK_TCK")
+        self.redacted: dict[tuple[bytes, ...], list[str]] = {}  # workers have one command line
         self.all_users = bool(self.users) and only_files(switch, b"passwd")
         self.all_groups = bool(self.groups) and only_files(switch, b"group")
 
@@ -1456,7 +1474,26 @@ class Describer:
             found["cgroup"] = parse_cgroup(read(base + "cgroup"))
         except OSError:
             pass
+        self._add_security(found, source)
         return found
+
+    def _add_security(self, found: "dict[str, object]", source: str) -> None:
+        try:
+            found["namespaces"] = {
+                kind: link_number(posix.readlink(f"{source}ns/{kind}"))
+                for kind in ("net", "mnt", "pid", "user")
+            }
+        except OSError:
+            pass
+        login = read_or(source + "loginuid").strip()
+        if login.isdigit():
+            found["loginuid"] = int(login) if int(login) != MAX_U32 else None
+        try:
+            label = read(source + "attr/current") if self.labels else b""
+            found["lsm"] = text(label.rstrip(b"\0\n")) or None
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                self.labels, found["lsm"] = False, None
 
     def _add_stat(self, found: "dict[str, object]", data: bytes) -> bool:
         try:
@@ -1464,13 +1501,16 @@ class Describer:
             found.update(
                 comm=text(comm), state=text(fields[0]), ppid=int(fields[1]), start_time=int(fields[19])
             )
-            found.update(process_group=int(fields[2]), session=int(fields[3]))
+            found.update(process_group=int(fields[2]), session=int(fields[3]), tty=terminal(int(fields[4])))
+            found["started_at"] = timestamp(self.booted + int(fields[19]) / self.ticks)
             return bool(int(fields[6]) & PF_KTHREAD)
         except (ValueError, IndexError):
             return False
 
     def _add_status(self, found: "dict[str, object]", base: str) -> None:
-        status = parse_status(read_or(base + "status"))
+        status = parse_status(read_or(base + "status"), (b"Uid", b"Gid", b"NSpid", b"CapEff"))
+        if status.get(b"CapEff"):
+            found["capabilities"] = text(status[b"CapEff"][0])
         try:
             uid, euid = [int(word) for word in status[b"Uid"][:2]]
             gid = int(status[b"Gid"][1])
@@ -1501,8 +1541,13 @@ class Describer:
         if not whole or any(len(arg) > TEXT_LIMIT for arg in raw):
             found["argv_cut"] = True
         if self.argv_mode != "none":
-            found["argv"] = (shown if self.argv_mode == "full" else redact(shown)) or None
+            found["argv"] = (shown if self.argv_mode == "full" else self._redacted(raw, shown)) or None
         return raw
+
+    def _redacted(self, raw: "list[bytes]", shown: "list[str]") -> "list[str]":
+        if tuple(raw) not in self.redacted:
+            self.redacted[tuple(raw)] = redact(shown)
+        return self.redacted[tuple(raw)]
 
     def _add_exe(self, found: "dict[str, object]", source: str, argv: "list[bytes] | None") -> None:
         link = source + "exe"
@@ -1518,12 +1563,9 @@ class Describer:
                 found["shell"] = True
             return
         found["exe_file"] = f"{status.st_dev}:{status.st_ino}"
-        if not deleted:
-            ours = self.executables.stat_path(path)
-            found["exe_verified"] = ours is not None and (ours.st_dev, ours.st_ino) == (
-                status.st_dev,
-                status.st_ino,
-            )
+        verified = None if deleted else is_file(path, status)
+        if verified is not None:
+            found["exe_verified"] = verified
         kind = self.executables.kind(path, status, link)
         if argv is not None or kind not in ("multi-call", "loader"):
             comm = str(found.get("comm", "")).encode("utf-8")
@@ -1536,14 +1578,18 @@ class Describer:
         mark = b" (deleted)"
         if not path.endswith(mark):
             return path, False
-        ours = self.executables.stat_path(path)
-        if (
-            ours is not None
-            and status is not None
-            and (ours.st_dev, ours.st_ino) == (status.st_dev, status.st_ino)
-        ):
+        if status is not None and is_file(path, status):
             return path, False
         return path[: -len(mark)], True
+
+
+def is_file(path: bytes, status: "posix.stat_result") -> "bool | None":
+    """Whether our own look at a path finds this file; None if the look itself fails."""
+    try:
+        ours = posix.stat(path)
+    except OSError as error:
+        return False if error.errno in (errno.ENOENT, errno.ENOTDIR) else None
+    return (ours.st_dev, ours.st_ino) == (status.st_dev, status.st_ino)
 
 
 def live_thread(base: str) -> str:
@@ -1679,7 +1725,8 @@ class Walk:
             if link == RING:
                 self._record_ring(number, thread, name)
             else:
-                holding(self.owners, link, number).add(name, thread)
+                place = f"../task/{thread}/fdinfo/{name}" if thread else f"../fdinfo/{name}"
+                holding(self.owners, link, number).add(name, thread, closes_on_exec(read_or(place)))
         for link, name, thread in queues:
             holding(self.queues, link, number).add(name, thread)
 
@@ -1737,9 +1784,9 @@ class Walk:
         detail = ""
         if self.queues:
             example = min(pid for holders in self.queues.values() for pid in holders)
-            detail = f"descriptors wait, unseen, in unix sockets to be received by process {example}, for one"
+            detail = f"descriptors are in flight in unix sockets, to process {example} for one"
         elif hidden and not (self.coverage.gaps or self.coverage.denied):
-            detail = f"something waits in a unix socket ({min(hidden)}) that no process was seen to hold"
+            detail = f"something is in flight in a unix socket that nobody was seen to hold ({min(hidden)})"
         if detail:
             self.coverage.gap("hidden_holders", detail)
 
@@ -1751,6 +1798,7 @@ class Walk:
                 both = found.setdefault(pid, Holding())
                 both.fds |= holder.fds
                 both.tids |= holder.tids
+                both.kept |= holder.kept
         return found
 
     def _still_queued(self, link: str, pid: int, holder: "Holding") -> bool:
@@ -1796,6 +1844,12 @@ def may_hold(base: str, fd: str, waiting: bool) -> bool:
             raise
         count = None
     return waiting if count is None else count > 0
+
+
+def closes_on_exec(data: bytes) -> "bool | None":
+    """What a descriptor's fdinfo says of O_CLOEXEC (`flags`, octal, seq_show of fs/proc/fd.c)."""
+    flags = data.partition(b"flags:")[2].split(None, 1)[:1]
+    return bool(int(flags[0], 8) & posix.O_CLOEXEC) if flags and flags[0].isdigit() else None
 
 
 class Strangers:
@@ -1881,10 +1935,13 @@ class Holding:
     def __init__(self) -> None:
         self.fds: set[int] = set()
         self.tids: set[int] = set()
+        self.kept: set[int] = set()  # descriptors that a program started from here would have too
 
-    def add(self, fd: str, thread: str) -> None:
-        """Note a descriptor, of a thread with its own table if one is named."""
+    def add(self, fd: str, thread: str, closes: "bool | None" = None) -> None:
+        """Note a descriptor, the thread if it has its own table, and whether exec(2) closes it."""
         self.fds.add(int(fd))
+        if closes is not True:
+            self.kept.add(int(fd) if closes is False else -1)
         if thread:
             self.tids.add(int(thread))
 
@@ -2080,24 +2137,22 @@ def _differ(one: str, other: str) -> bool:
 def judge_privileges(proc: str, coverage: Coverage) -> None:
     """The gaps that come of who we are and where we stand."""
     euid = posix.geteuid()
-    capabilities = parse_status(read_or(proc + "/self/status")).get(b"CapEff", [b"0"])
+    capabilities = parse_status(read_or(proc + "/self/status"), (b"CapEff",)).get(b"CapEff", [b"0"])
     traces = bool(int(capabilities[0], 16) >> CAP_SYS_PTRACE & 1)
     if euid:
         coverage.gap("not_root", f"ran as uid {euid}: descriptors of other users' processes cannot be read")
     if not traces:
-        coverage.gap(
-            "no_sys_ptrace", "CAP_SYS_PTRACE is not effective: descriptors of some processes cannot be read"
-        )
+        coverage.gap("no_sys_ptrace", "without CAP_SYS_PTRACE: descriptors of some processes cannot be read")
     mounts = [mount for mount in parse_mountinfo(read_or(proc + "/self/mountinfo")) if mount[1] == _raw(proc)]
     hidden, spared = hides_processes(mounts[-1][3]) if mounts else (False, None)
     if hidden and not (traces and euid == 0) and spared not in [*posix.getgroups(), posix.getegid()]:
-        coverage.gap("hidepid", "/proc is mounted with hidepid: processes of other users are not listed")
+        coverage.gap("hidepid", "/proc is mounted with hidepid: other users' processes are not listed")
     try:
         initial = posix.readlink(proc + "/self/ns/pid") == INITIAL_PID_NAMESPACE
     except OSError:
         initial = False
     if not initial:
-        detail = "ran in a pid namespace of its own (a container): owners outside of it cannot be seen"
+        detail = "ran in a pid namespace of its own: owners outside of it cannot be seen"
         coverage.gap("pid_namespace", detail)
 
 
@@ -2114,7 +2169,7 @@ def judge_walk(coverage: Coverage, spaces: Namespaces, walk: Walk) -> None:
         detail = f"{strangers.unasked} sockets could not be asked where they live: {strangers.why}"
         coverage.gap("netns_not_entered", detail)
     if spaces.vsock_unseen and (strangers.vsock_held or strangers.unasked):
-        detail = "a process may hold a vsock socket, and the kernel cannot list those (no vsock_diag)"
+        detail = "a process may hold a vsock socket; the kernel cannot list those (no vsock_diag)"
         coverage.gap("protocol_not_dumped", detail, 0, "vsock")
     for space in spaces.known.values():
         if not space.dumped:
@@ -2247,6 +2302,8 @@ def holder_fields(holders: "dict[int, Holding]") -> "list[dict[str, object]]":
         entry: dict[str, object] = {"pid": pid, "fds": sorted(holders[pid].fds)}
         if holders[pid].tids:
             entry["tids"] = sorted(holders[pid].tids)
+        if -1 not in holders[pid].kept:
+            entry["cloexec"] = sorted(holders[pid].fds - holders[pid].kept)
         found.append(entry)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from threading import Lock
@@ -58,15 +58,10 @@ def agent_sha256() -> str:
 
 def build(config: AgentConfig) -> bytes:
     """The program for one host, to be fed to `python3 -I -S -`."""
-    values: dict[str, str | float | None] = {
-        "nonce": config.nonce,
-        "sha256": agent_sha256(),
-        "version": __version__,
-        "argv": config.argv,
-        "budget_seconds": config.budget_seconds,
-        "max_output": config.max_output,
-        "name": config.name,
-    }
+    usual = AgentConfig(config.nonce)  # what the agent takes for granted
+    asked = {item.name: getattr(config, item.name) for item in fields(config)}
+    values = {name: value for name, value in asked.items() if value != getattr(usual, name)}
+    values.update(nonce=config.nonce, sha256=agent_sha256(), version=__version__)
     with _packing:  # the threads of a fleet all begin here at once, and one packing is enough
         packed = _packed_agent()
     return f"FLEETAUDIT = {values!a}\n".encode("ascii") + packed

@@ -27,7 +27,8 @@ ready(socket=inode(s), fd=s.fileno(), pids=[os.getpid(), *children])
     document = take_census()
     found = socket_on(document, facts["socket"])
     assert found["owner_state"] == "owned"
-    assert found["owners"] == [{"pid": pid, "fds": [facts["fd"]]} for pid in sorted(facts["pids"])]
+    owner = {"fds": [facts["fd"]], "cloexec": [facts["fd"]]}
+    assert found["owners"] == [{"pid": pid, **owner} for pid in sorted(facts["pids"])]
     processes = document["processes"]
     assert {processes[str(pid)]["ppid"] for pid in facts["pids"][1:]} == {facts["pids"][0]}
     assert str(os.getpid()) in processes, "ancestors are in the document"

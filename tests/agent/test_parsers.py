@@ -238,7 +238,7 @@ PARSERS: list[Callable[[bytes], Any]] = [
     agent.proc_unix_rows,
     agent.proc_packet_rows,
     agent.parse_stat,
-    agent.parse_status,
+    lambda data: agent.parse_status(data, (b"Uid", b"CapEff")),
     agent.parse_mountinfo,
     agent.parse_ids,
     agent.parse_release,

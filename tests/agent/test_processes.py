@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import posix
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +265,69 @@ sys.stdout.buffer.write(done.stdout)
     mine = {process["comm"]: process["self"] for process in document["processes"].values() if process["self"]}
     assert "sh" in mine
     assert not document["processes"][str(os.getpid())]["self"]
+
+
+def test_the_facts_of_an_owner(start: Start) -> None:
+    facts = start("""
+s = listener()
+other = os.dup(s.fileno())
+os.set_inheritable(other, True)
+ready(socket=inode(s), pid=os.getpid(), fds=[s.fileno(), other])
+""")
+    document = take_census()
+    found = document["processes"][str(facts["pid"])]
+    stat = Path(f"/proc/{facts['pid']}/stat").read_text().rpartition(") ")[2].split()
+    assert found["start_time"] == int(stat[19])
+    started = datetime.fromisoformat(found["started_at"].replace("Z", "+00:00"))
+    assert abs((datetime.now(timezone.utc) - started).total_seconds()) < 600
+    spaces = {
+        kind: Path(f"/proc/{facts['pid']}/ns/{kind}").stat().st_ino for kind in ("net", "mnt", "pid", "user")
+    }
+    assert found["namespaces"] == spaces
+    assert int(found["capabilities"], 16) > 0
+    assert found["tty"] == agent.terminal(int(stat[4]))
+    assert "loginuid" in found or not Path("/proc/self/loginuid").exists()
+    assert "lsm" in found
+    (owner,) = socket_on(document, facts["socket"])["owners"]
+    assert owner == {"pid": facts["pid"], "fds": facts["fds"], "cloexec": facts["fds"][:1]}
+
+
+def test_a_controlling_terminal_is_named(start: Start) -> None:
+    facts = start("""
+import pty
+pid, master = pty.fork()
+if pid == 0:
+    s = listener()
+    os.write(1, b"%d\\n" % inode(s))
+    time.sleep(600)
+number = int(os.read(master, 100))
+print(json.dumps(dict(pid=pid, name=os.ptsname(master))), flush=True)
+os.read(0, 1)
+os.kill(pid, 9)
+""")
+    assert "/dev/" + take_census()["processes"][str(facts["pid"])]["tty"] == facts["name"]
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (0, None),
+        (0x8803, "pts/3"),
+        (0x8900, "pts/256"),
+        (0x401, "tty1"),
+        (0x440, "ttyS0"),
+        (0xCC40, "204:64"),
+    ],
+)
+def test_terminals_by_number(number: int, name: str | None) -> None:
+    assert agent.terminal(number) == name
+
+
+def test_a_path_that_cannot_be_looked_at_is_not_called_another_file(tmp_path: Path) -> None:
+    here = (tmp_path / "here").resolve()
+    here.write_text("x")
+    status = posix.stat(here)
+    assert agent.is_file(os.fsencode(here), status) is True
+    assert agent.is_file(os.fsencode(tmp_path), status) is False
+    assert agent.is_file(os.fsencode(here / "below"), status) is False, "not a folder"
+    assert agent.is_file(b"/" + b"x" * 300, status) is None, "the look itself failed: name too long"

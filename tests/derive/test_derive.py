@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fleetaudit.derive import container_of, scope_of, unit_of
+from fleetaudit.cgroup import container_of, unit_of
+from fleetaudit.derive import scope_of
 from fleetaudit.model import HostStatus, Missing
 from tests.build import NGINX, PYTHON, SHELL, Wire, outcome, process, snapshot, socket, without
 
@@ -75,23 +76,34 @@ def test_unit_is_the_system_managers_word(cgroup: str, unit: str | None, user_un
 
 
 ID = "0123456789abcdef" * 4
+POD = "6a1e1b2c-0d3f-4a5b-8c7d-9e0f1a2b3c4d"
+POD_ = POD.replace("-", "_")
 
 
 @pytest.mark.parametrize(
     ("cgroup", "container"),
     [
-        (f"/system.slice/docker-{ID}.scope", ID),
-        (f"/docker/{ID}", ID),
-        (f"/machine.slice/libpod-{ID}.scope", ID),
-        (f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope", ID),
-        (f"/kubepods/burstable/pod9/{ID}", ID),
-        ("/lxc.payload.web/system.slice/nginx.service", "web"),
-        ("/machine.slice/systemd-nspawn@blue.service", "blue"),
+        (f"/system.slice/docker-{ID}.scope", (ID, "docker", None)),
+        (f"/docker/{ID}", (ID, "docker", None)),
+        (f"/machine.slice/libpod-{ID}.scope", (ID, "podman", None)),
+        (f"/machine.slice/libpod-{ID}.scope/container", (ID, "podman", None)),
+        (
+            f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{POD_}.slice/"
+            f"cri-containerd-{ID}.scope",
+            (ID, "containerd", POD),
+        ),
+        (f"/kubepods.slice/kubepods-pod{POD_}.slice/crio-{ID}.scope", (ID, "cri-o", POD)),
+        (f"/kubepods/burstable/pod{POD}/{ID}", (ID, None, POD)),
+        (f"/kubepods/burstable/pod9/{ID}", (ID, None, None)),
+        ("/lxc.payload.web/system.slice/nginx.service", ("web", "lxc", None)),
+        ("/lxc/web", ("web", "lxc", None)),
+        ("/machine.slice/systemd-nspawn@blue.service", ("blue", "nspawn", None)),
+        ("/machine.slice/machine-blue.scope", ("blue", "nspawn", None)),
         ("/system.slice/docker.service", None),
         ("/system.slice/nginx.service", None),
     ],
 )
-def test_container_from_cgroup(cgroup: str, container: str | None) -> None:
+def test_container_from_cgroup(cgroup: str, container: tuple[str, str | None, str | None] | None) -> None:
     assert container_of(cgroup) == container
 
 
