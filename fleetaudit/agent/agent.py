@@ -636,6 +636,8 @@ def ring_files(data: bytes) -> "tuple[list[str], bool]":
 
 def listen_fds(environ: bytes, pids: "list[bytes]") -> bool:
     """Whether the environment says that sockets were passed to this process (sd_listen_fds(3))."""
+    if b"LISTEN_FDS=" not in environ:
+        return False  # as of nearly every process
     pairs = [entry.partition(b"=") for entry in environ.split(b"\0")]
     values = {name: value for name, _, value in pairs if name in (b"LISTEN_PID", b"LISTEN_FDS")}
     count = values.get(b"LISTEN_FDS", b"")
@@ -756,29 +758,38 @@ def _redact_word(word: str) -> "tuple[str, bool]":
 # ---------------------------------------------------------------- readers: files and the kernel
 
 
-def read(path: "str | bytes", limit: int = FILE_LIMIT) -> bytes:
-    """Up to `limit` bytes of a file. Raises OSError. Never waits for a pipe's other end."""
+def read(path: "str | bytes", limit: int = FILE_LIMIT, record: bool = False) -> bytes:
+    """Up to `limit` bytes of a file. Raises OSError. Never waits for a pipe's other end.
+
+    Of a `record`, which the kernel writes in one piece (single_open), a short part is the last.
+    """
     handle = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
         parts = []
         size = 0
         while size < limit:
-            part = posix.read(handle, min(65536, limit - size))
-            if not part:
-                break
+            wanted = min(65536, limit - size)
+            part = posix.read(handle, wanted)
             parts.append(part)
             size += len(part)
+            if len(part) < (wanted if record else 1):
+                break
         return b"".join(parts)
     finally:
         posix.close(handle)
 
 
-def read_or(path: "str | bytes", default: bytes = b"", limit: int = FILE_LIMIT) -> bytes:
-    """Like `read`, with a default for a file that is not there or not ours to read."""
+def read_or(path: "str | bytes", limit: int = FILE_LIMIT, record: bool = False) -> bytes:
+    """Like `read`; nothing of a file that is not there or not ours to read."""
     try:
-        return read(path, limit)
+        return read(path, limit, record)
     except OSError:
-        return default
+        return b""
+
+
+def record(path: str) -> bytes:
+    """One of the small files of a process, see `read`. Raises OSError."""
+    return read(path, FILE_LIMIT, True)
 
 
 def list_pids(proc: str) -> "list[str]":
@@ -1451,7 +1462,10 @@ class Describer:
         self.labels = True  # until a process shows that no security module labels them
         self.booted = time.time() - time.clock_gettime(7)  # CLOCK_BOOTTIME, which start times count from
         self.ticks = posix.sysconf("SC_CLK_TCK")
-        self.redacted: dict[tuple[bytes, ...], list[str]] = {}  # workers have one command line
+        # Workers have one command line, one cgroup, and often one second of birth.
+        self.redacted: dict[tuple[bytes, ...], list[str]] = {}
+        self.cgroups: dict[bytes, str | None] = {}
+        self.seconds: dict[int, str] = {}
         self.all_users = bool(self.users) and only_files(switch, b"passwd")
         self.all_groups = bool(self.groups) and only_files(switch, b"group")
 
@@ -1460,7 +1474,7 @@ class Describer:
 
         Raises OSError (ENOENT or ESRCH) when it is gone. What may not be read is left out.
         """
-        stat = read(base + "stat")
+        stat = record(base + "stat")
         found: dict[str, object] = {}
         kernel_thread = self._add_stat(found, stat)
         self._add_status(found, base)
@@ -1471,11 +1485,22 @@ class Describer:
         else:
             self._add_exe(found, source, argv)
         try:
-            found["cgroup"] = parse_cgroup(read(base + "cgroup"))
+            found["cgroup"] = self._placed(record(base + "cgroup"))
         except OSError:
             pass
         self._add_security(found, source)
         return found
+
+    def _placed(self, cgroup: bytes) -> "str | None":
+        if cgroup not in self.cgroups:
+            self.cgroups[cgroup] = parse_cgroup(cgroup)
+        return self.cgroups[cgroup]
+
+    def _started(self, ticks: int) -> str:
+        second = int(self.booted + ticks / self.ticks)
+        if second not in self.seconds:
+            self.seconds[second] = timestamp(second)
+        return self.seconds[second]
 
     def _add_security(self, found: "dict[str, object]", source: str) -> None:
         try:
@@ -1485,11 +1510,11 @@ class Describer:
             }
         except OSError:
             pass
-        login = read_or(source + "loginuid").strip()
+        login = read_or(source + "loginuid", 64, True).strip()
         if login.isdigit():
             found["loginuid"] = int(login) if int(login) != MAX_U32 else None
         try:
-            label = read(source + "attr/current") if self.labels else b""
+            label = record(source + "attr/current") if self.labels else b""
             found["lsm"] = text(label.rstrip(b"\0\n")) or None
         except OSError as error:
             if error.errno == errno.EINVAL:
@@ -1502,13 +1527,15 @@ class Describer:
                 comm=text(comm), state=text(fields[0]), ppid=int(fields[1]), start_time=int(fields[19])
             )
             found.update(process_group=int(fields[2]), session=int(fields[3]), tty=terminal(int(fields[4])))
-            found["started_at"] = timestamp(self.booted + int(fields[19]) / self.ticks)
+            found["started_at"] = self._started(int(fields[19]))
             return bool(int(fields[6]) & PF_KTHREAD)
         except (ValueError, IndexError):
             return False
 
     def _add_status(self, found: "dict[str, object]", base: str) -> None:
-        status = parse_status(read_or(base + "status"), (b"Uid", b"Gid", b"NSpid", b"CapEff"))
+        status = parse_status(
+            read_or(base + "status", FILE_LIMIT, True), (b"Uid", b"Gid", b"NSpid", b"CapEff")
+        )
         if status.get(b"CapEff"):
             found["capabilities"] = text(status[b"CapEff"][0])
         try:
@@ -1523,7 +1550,7 @@ class Describer:
             found["group"] = self.groups.get(gid)
         try:
             pids = status.get(b"NSpid", [])
-            environ = read(base + "environ")
+            environ = record(base + "environ")
         except OSError:
             return
         if pids and len(environ) < FILE_LIMIT:
@@ -1531,7 +1558,7 @@ class Describer:
 
     def _add_argv(self, found: "dict[str, object]", source: str) -> "list[bytes] | None":
         try:
-            raw = split_argv(read(source + "cmdline", ARGV_LIMIT + 1))
+            raw = split_argv(read(source + "cmdline", ARGV_LIMIT + 1, True))
         except OSError:
             return None
         shown = [text(arg) for arg in raw]
@@ -1726,7 +1753,9 @@ class Walk:
                 self._record_ring(number, thread, name)
             else:
                 place = f"../task/{thread}/fdinfo/{name}" if thread else f"../fdinfo/{name}"
-                holding(self.owners, link, number).add(name, thread, closes_on_exec(read_or(place)))
+                holding(self.owners, link, number).add(
+                    name, thread, closes_on_exec(read_or(place, 4096, True))
+                )
         for link, name, thread in queues:
             holding(self.queues, link, number).add(name, thread)
 
@@ -1838,7 +1867,7 @@ class Walk:
 def may_hold(base: str, fd: str, waiting: bool) -> bool:
     """Whether descriptors are, or may be, in flight to a unix socket. Raises OSError if that is gone."""
     try:
-        count = queued_descriptors(read(f"{base}/fdinfo/{fd}"))
+        count = queued_descriptors(record(f"{base}/fdinfo/{fd}"))
     except OSError as error:
         if error.errno in GONE:
             raise
@@ -2236,8 +2265,8 @@ def host_facts(config: Config) -> "dict[str, object]":
     return {
         "name": config.name if isinstance(config.name, str) else hostname,
         "hostname": hostname,
-        "machine_id": text(read_or("/etc/machine-id", b"", 64).strip()) or None,
-        "boot_id": text(read_or("/proc/sys/kernel/random/boot_id", b"", 64).strip()) or None,
+        "machine_id": text(read_or("/etc/machine-id", 64).strip()) or None,
+        "boot_id": text(read_or("/proc/sys/kernel/random/boot_id", 64).strip()) or None,
         "kernel": _text_of(uname[2]),
         "arch": _text_of(uname[4]),
         "os": {"id": release.get("ID"), "version_id": release.get("VERSION_ID")},

@@ -263,9 +263,25 @@ def test_a_traceback_names_the_line_of_the_source(interpreter: str) -> None:
     assert b"ZeroDivisionError" in reply.stderr
 
 
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_whatever_the_bytes_the_loader_gets_them_back(interpreter: str) -> None:
+    for length in range(8):
+        text = "".join(hashlib.sha256(b"%d" % n).hexdigest() for n in range(200)) + "x" * length
+        packed = packing.pack(f"import sys\nsys.stdout.write('{text}')\n")
+        assert set(packed) <= set(b"\n" + bytes(range(32, 127)))
+        assert run(packed, interpreter).stdout == text.encode()
+
+
+def test_the_loaders_names_are_not_the_programs() -> None:
+    source = "".join(f"number_{n} = {n}\n" * (60 - n) + "# a line\n" * 10 for n in range(60))
+    reply = run(packing.pack(source + "import sys\nsys.stdout.write(str(number_7))\n1 // number_0\n"))
+    assert reply.stdout == b"7"
+    assert f"line {source.count(chr(10)) + 3}, in <module>".encode() in reply.stderr
+
+
 def test_what_is_sent_stays_small() -> None:
-    usual = payload.AgentConfig(nonce="n" * 32, name="h" * 64)
-    assert len(payload.build(usual)) <= BUDGET
+    longest = payload.AgentConfig(nonce="n" * 128, name="h" * 253)
+    assert len(payload.build(longest)) <= BUDGET
 
 
 def test_snapshots_are_named_by_the_packaged_file() -> None:
