@@ -16,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,16 +105,32 @@ def measure(name: str, scene: Scene, options: Options) -> Measured:
             "spread": name == "namespaces",
             "tools": tools(options.python, str(sent), str(answer)),
         }
-        # When unshare ends, however it does, the kernel ends process 1 and with it the whole load.
-        namespaces = ["unshare", "--pid", "--net", "--mount", "--fork", "--kill-child", "--mount-proc", "--"]
-        program = [sys.executable, "-S", "-m", "benchmarks.inside", json.dumps(orders)]
-        done = subprocess.run([*namespaces, *program], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        with ExitStack() as standing:
+            if scene.neighbours:
+                standing.enter_context(
+                    load({"scene": scene.neighbour(), "rounds": 0, "spread": False, "tools": {}})
+                )
+            done = standing.enter_context(load(orders))
         check_answer(scene, answer.read_bytes())
     costs = {
-        tool: [tuple(cost) if cost else None for cost in found]
-        for tool, found in json.loads(done.stdout).items()
+        tool: [tuple(cost) if cost else None for cost in found] for tool, found in json.loads(done).items()
     }
     return Measured(name, scene, costs)
+
+
+@contextmanager
+def load(orders: dict[str, object]) -> Iterator[bytes]:
+    """A load in namespaces of its own, there as long as the context, and what it printed: the costs.
+
+    When unshare ends, however it does, the kernel ends all of it. Raises RuntimeError if it failed.
+    """
+    namespaces = ["unshare", "--pid", "--net", "--mount", "--fork", "--kill-child", "--mount-proc", "--"]
+    program = [*namespaces, sys.executable, "-S", "-m", "benchmarks.inside", json.dumps(orders)]
+    with subprocess.Popen(program, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        printed = process.stdout.readline() if process.stdout else b""
+        if not printed:
+            raise RuntimeError("a load could not be built or measured: its own words are above")
+        yield printed
 
 
 def tools(python: str, sent: str, answer: str) -> dict[str, tuple[str, str, list[str]]]:

@@ -3,7 +3,8 @@
     python -m benchmarks.inside '{"scene": [..], "rounds": 5, "spread": true, "tools": {"ss": [..]}}'
 
 Prints {tool: [[CPU seconds, peak KiB], ...]}, a pair per round, or null for a run that a signal ended.
-With `spread`, tools that see one network namespace (those without stdin) run once in each, summed up.
+Stays until stdin ends. With `spread`, tools that see one network namespace (those without stdin) run once in
+each, summed up.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ def main() -> None:
     tools: dict[str, Tool] = orders["tools"]
     costs: dict[str, list[Cost | None]] = {name: [] for name in tools}
     names = list(tools)
-    for turn in range(orders["rounds"] + 1):  # the first is to warm up
+    for turn in range(orders["rounds"] + 1 if names else 0):  # the first is to warm up
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             everywhere = orders["spread"] and not tools[name][0]
             cost = total([run(tools[name], place) for place in (places if everywhere else places[:1])])
             if turn:
                 costs[name].append(cost)
-    print(json.dumps(costs))
+    print(json.dumps(costs), flush=True)
+    sys.stdin.read()  # a load that nothing is measured in is there for others
 
 
 def total(costs: list[Cost | None]) -> Cost | None:

@@ -18,13 +18,18 @@ from typing import NamedTuple
 
 CONNECTIONS_A_PROCESS = 500
 LISTENERS_A_NAMESPACE = 5
+NEIGHBOURS = 39_000
 _LIFETIME = "3600"  # seconds; what a load's processes do is sleep
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 
 
 class Scene(NamedTuple):
-    """One host. `owners` of the processes hold a listener each; a connection is two established sockets."""
+    """One host. `owners` of the processes hold a listener each; a connection is two established sockets.
+
+    `neighbours` are connections of another container on the same kernel: nobody here sees them, but ss walks
+    over them, for the kernel has one table of connections.
+    """
 
     processes: int
     fds: int
@@ -32,6 +37,7 @@ class Scene(NamedTuple):
     owners: int
     connections: int = 0
     namespaces: int = 0
+    neighbours: int = NEIGHBOURS
 
     def holdings(self) -> int:
         """Pairs of a listening socket and a process that holds it."""
@@ -47,10 +53,16 @@ class Scene(NamedTuple):
             max(listeners, self.owners // 20),
             self.connections // 20,
             min(2, self.namespaces),
+            self.neighbours // 20,
         )
+
+    def neighbour(self) -> Scene:
+        """The other container."""
+        return Scene(processes=4, fds=2, listeners=4, owners=4, connections=self.neighbours, neighbours=0)
 
 
 SCENES = {
+    "idle": Scene(processes=60, fds=10, listeners=12, owners=20, neighbours=0),
     "quiet": Scene(processes=60, fds=10, listeners=12, owners=20),
     "busy": Scene(processes=2000, fds=50, listeners=20, owners=100),
     "owners": Scene(processes=2000, fds=50, listeners=100, owners=1500),

@@ -69,7 +69,7 @@ def _table(load: Measured, quick: bool) -> Iterator[str]:
     yield "| tool | CPU ms, median | lowest | of ss | peak MiB | limit |"
     yield "|---|---|---|---|---|---|"
     for tool in TOOLS:
-        yield _row(tool, load, None if quick else LIMITS[load.name])
+        yield _row(tool, load, None if quick else LIMITS.get(load.name))
 
 
 def _row(tool: str, load: Measured, limit: float | None) -> str:
@@ -110,4 +110,6 @@ def describe(scene: Scene) -> str:
         words.append(f"{scene.connections * 2:,} established sockets")
     if scene.namespaces:
         words.append(f"{scene.namespaces} more network namespaces with 5 listeners each")
+    if scene.neighbours:
+        words.append(f"beside a container with {scene.neighbours * 2:,} established sockets")
     return ", ".join(words)

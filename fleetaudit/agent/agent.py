@@ -933,7 +933,9 @@ class Dump:
 
     def list_connections(self) -> None:
         """Name TCP's sockets with a peer too. Best effort: what stays unnamed is asked one by one."""
-        for family in (AF_INET, AF_INET6):
+        for family, marker in ((AF_INET, "TCP"), (AF_INET6, "TCPv6")):
+            if self.loaded.get(marker, STRANGERS_FEW) < STRANGERS_FEW:
+                continue
             request = inet_request(family, 6, CONNECTED)
             try:
                 rest, _ = self.kernel.ask(request, CONNECTIONS)
