@@ -349,7 +349,8 @@ def test_answers_of_one_length_are_read_at_once(numbers: list[int], tail: bytes)
     assert agent.alike(whole + end, agent.CONNECTIONS) is None, "an end that looks like an answer"
 
 
-def test_connections_are_listed_like_proc_net_tells(start: Start) -> None:
+def test_connections_are_listed_like_proc_net_tells(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "STRANGERS_FEW", 1)
     facts = start("""
 s = listener()
 made = [socket.create_connection(s.getsockname()) for _ in range(3)]
