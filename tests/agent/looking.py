@@ -78,6 +78,47 @@ def socket_on(document: Document, inode: int) -> Document:
     return found
 
 
+# Starts programs (name: path, argv...) that inherit its listener and wait on their stdin.
+HOLDERS = """
+wanted = json.loads(sys.argv[1])
+s = listener()
+os.set_inheritable(s.fileno(), True)
+{setup}
+pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+children = dict()
+for name, (path, *argv) in wanted.items():
+    children[name] = subprocess.Popen(argv, executable=path, close_fds=False, stdin=pipe, stdout=nowhere)
+pids = dict((name, child.pid) for name, child in children.items())
+print(json.dumps(dict(socket=inode(s), pid=os.getpid(), pids=pids)), flush=True)
+os.read(0, 1)
+for child in children.values():
+    child.kill()
+    child.wait()
+"""
+
+
+def hold(
+    start: Start, programs: Mapping[str, Sequence[str | Path]], setup: str = "", prefix: Sequence[str] = ()
+) -> Document:
+    """Processes by name, each `path, argv...`, that inherited one listener: `socket`, `pid` and `pids`."""
+    wanted = {name: [str(word) for word in program] for name, program in programs.items()}
+    facts = start(HOLDERS.format(setup=setup), json.dumps(wanted), prefix=prefix)
+    assert isinstance(facts, dict)
+    return facts
+
+
+def told_of(facts: Document, prefix: Sequence[str] = ()) -> dict[str, Document]:
+    """What the agent says of each process that `hold` started; that it holds the listener is checked."""
+    document = take_census(prefix)
+    assert set(facts["pids"].values()) <= pids(socket_on(document, facts["socket"]))
+    return {name: document["processes"][str(pid)] for name, pid in facts["pids"].items()}
+
+
+def inside(facts: Document) -> list[str]:
+    """A prefix that runs a program in the mount namespace of a started process."""
+    return ["nsenter", f"--mount=/proc/{facts['pid']}/ns/mnt"]
+
+
 def by_path(document: Document, path: str) -> Document:
     """The one unix socket with a path."""
     (found,) = [item for item in document["sockets"] if item["path"] == path]

@@ -1,151 +1,31 @@
-"""What is told of an owner: shells under any name, deleted and foreign executables, hostile words."""
+"""What is told of an owner: odd and foreign executables, hostile words, ids, what it was passed."""
 
 from __future__ import annotations
 
 import os
 import posix
 import shutil
-import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from fleetaudit.agent import agent
-from tests.agent.looking import Document, Start, socket_on, take_census
-
-# Holds the listener and starts the given program (path, argv...) with it; the program waits on its stdin.
-HOLDER = """
-s = listener()
-path, *argv = sys.argv[1:]
-os.set_inheritable(s.fileno(), True)
-pipe = subprocess.PIPE
-child = subprocess.Popen(argv, executable=path, close_fds=False, stdin=pipe, stdout=pipe)
-print(json.dumps(dict(socket=inode(s), pid=os.getpid(), child=child.pid)), flush=True)
-os.read(0, 1)
-child.stdin.close()
-child.wait()
-"""
-
-
-def held_by(start: Start, path: str | Path, *argv: str) -> Document:
-    """What the agent says of a process that runs `path` with these arguments and holds a listener."""
-    facts = start(HOLDER, str(path), *argv)
-    document = take_census()
-    assert facts["child"] in {owner["pid"] for owner in socket_on(document, facts["socket"])["owners"]}
-    found = document["processes"][str(facts["child"])]
-    assert isinstance(found, dict)
-    return found
-
-
-def copy_of(program: str, to: Path) -> Path:
-    found = shutil.which(program)
-    assert found is not None
-    shutil.copy(Path(found).resolve(), to)
-    return to
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [["sh"], ["bash"], ["-bash"], ["nginx: worker process"]],
-    ids=lambda argv: str(argv[0]),
-)
-@pytest.mark.parametrize("path", ["/bin/sh", "/bin/bash"])
-def test_shells_whatever_they_call_themselves(start: Start, path: str, argv: list[str]) -> None:
-    found = held_by(start, path, *argv)
-    assert (found["shell"], found["exe_verified"], found["exe_deleted"]) == (True, True, False)
-    assert found["exe"] == os.path.realpath(path)
-
-
-@pytest.mark.parametrize("shell", ["zsh", "ksh", "mksh", "fish", "tcsh"])
-def test_other_shells_where_installed(start: Start, tmp_path: Path, shell: str) -> None:
-    path = Path(shutil.which(shell) or copy_of("dash", tmp_path / shell))  # by name, if it is not there
-    assert held_by(start, path, shell)["shell"] is True
-
-
-def test_a_script_is_its_interpreter(start: Start, tmp_path: Path) -> None:
-    script = tmp_path / "myserver"
-    script.write_text("#!/bin/sh\nread line\n")
-    script.chmod(0o755)
-    found = held_by(start, script, str(script))
-    assert (found["comm"], found["shell"]) == ("myserver", True)
-
-
-def test_a_copied_shell_is_a_shell(start: Start, tmp_path: Path) -> None:
-    found = held_by(start, copy_of("dash", tmp_path / "nginx"), "nginx: master")
-    assert (found["comm"], found["exe"], found["shell"]) == ("nginx", f"{tmp_path}/nginx", True)
-
-
-def test_a_linked_shell_is_a_shell(start: Start) -> None:
-    # Hard links need one file system, so the link lies beside the shell, in a mount namespace of its own.
-    facts = start(
-        HOLDER.replace("path, *argv = sys.argv[1:]", 'path, argv = "/tmp/x/hardsh", ["hardsh"]').replace(
-            "s = listener()",
-            """s = listener()
-subprocess.run("mount -t tmpfs none /tmp && mkdir /tmp/x && cp /bin/dash /tmp/x/dash && "
-               "ln /tmp/x/dash /tmp/x/hardsh && mount --bind /tmp/x/dash /bin/dash", shell=True, check=True)
-""",
-        ),
-        prefix=["unshare", "-m"],
-    )
-    found = take_census()["processes"][str(facts["child"])]
-    assert found["shell"] is True
-    assert found["exe_verified"] is False, "that path is not ours"
-
-
-def test_a_deleted_copy_is_a_shell(start: Start, tmp_path: Path) -> None:
-    path = copy_of("bash", tmp_path / "gone")
-    facts = start(HOLDER, str(path), "gone")
-    path.unlink()
-    found = take_census()["processes"][str(facts["child"])]
-    assert (found["exe"], found["exe_deleted"], found["shell"]) == (str(path), True, True)
-    assert "exe_verified" not in found
+from tests.agent.looking import Start, hold, take_census, told_of
 
 
 def test_a_name_that_ends_like_the_kernels_mark(start: Start, tmp_path: Path) -> None:
-    path = copy_of("cat", tmp_path / "odd (deleted)")
-    found = held_by(start, path, "odd")
+    path = tmp_path / "odd (deleted)"
+    shutil.copy("/bin/cat", path)
+    found = told_of(hold(start, {"odd": (path, "odd")}))["odd"]
     assert (found["exe"], found["exe_deleted"], found["exe_verified"]) == (str(path), False, True)
 
 
 def test_a_path_from_another_mount_namespace_is_not_verified(start: Start) -> None:
     mount = 'subprocess.run(["mount", "--bind", "/bin/cat", "/bin/sleep"], check=True)'
-    code = HOLDER.replace("s = listener()", f"s = listener()\n{mount}")
-    facts = start(code, "/bin/sleep", "cat", prefix=["unshare", "-m"])
-    found = take_census()["processes"][str(facts["child"])]
+    facts = hold(start, {"cat": ("/bin/sleep", "cat")}, mount, prefix=["unshare", "-m"])
+    found = told_of(facts)["cat"]
     assert (found["exe"], found["exe_verified"]) == (os.path.realpath("/bin/sleep"), False)
-
-
-@pytest.mark.parametrize(
-    ("argv", "shell"),
-    [
-        (["busybox", "sh"], True),
-        (["ash"], True),
-        (["-sh"], True),
-        (["busybox", "cat"], False),
-        (["cat"], False),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("copied", [False, True])
-def test_busybox_is_its_applet(
-    start: Start, tmp_path: Path, argv: list[str], shell: bool, copied: bool
-) -> None:
-    path = copy_of("busybox", tmp_path / "httpd") if copied else Path(shutil.which("busybox") or "")
-    assert held_by(start, path, *argv)["shell"] is shell
-
-
-@pytest.mark.parametrize(("program", "shell"), [("/bin/bash", True), ("/bin/cat", False)])
-def test_the_loader_is_what_it_loads(start: Start, program: str, shell: bool) -> None:
-    lines = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.splitlines()
-    (loader,) = [line.split()[0] for line in lines if "ld-linux" in line or "ld-musl" in line]
-    assert held_by(start, loader, "x", "--argv0", "nginx", program)["shell"] is shell
-
-
-def test_tmux_in_etc_shells_is_not_a_shell(start: Start, tmp_path: Path) -> None:
-    assert held_by(start, copy_of("cat", tmp_path / "tmux"), "tmux")["shell"] is False
 
 
 HOSTILE = r"""
