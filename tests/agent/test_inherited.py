@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -439,3 +440,29 @@ def test_what_systemd_passed_is_activation(start: Start, tmp_path: Path) -> None
     assert owners[service].handed_by == manager
     assert owners[service].process.listen_fds is True
     assert owners[manager].inherited is Inherited.ORIGINAL
+
+
+def test_what_systemd_socket_activate_becomes_is_activation(start: Start, tmp_path: Path) -> None:
+    """That tool opens the socket, waits for a client and becomes the server: nobody else holds it then."""
+    tool = shutil.which("systemd-socket-activate")
+    if tool is None:
+        pytest.skip("systemd-socket-activate is not installed")
+    path = tmp_path / "socket"
+    code = """
+tool, path = sys.argv[1:]
+nowhere = subprocess.DEVNULL
+server = subprocess.Popen([tool, "-l", path, "/bin/cat"], stdout=nowhere, stderr=nowhere)
+client = socket.socket(socket.AF_UNIX)
+while client.connect_ex(path):
+    assert server.poll() is None
+    time.sleep(0.01)
+while os.readlink("/proc/%d/exe" % server.pid) != os.path.realpath("/bin/cat"):
+    assert server.poll() is None
+    time.sleep(0.01)
+ready(path=path, pid=server.pid)
+"""
+    facts = start(FAMILY + code, tool, str(path))
+    document = take_census()
+    (owner,) = judged(document, by_path(document, facts["path"])["inode"]).values()
+    assert (owner.process.pid, owner.process.listen_fds) == (facts["pid"], True)
+    assert (owner.inherited, owner.certain) == (Inherited.ACTIVATION, False)
