@@ -133,7 +133,7 @@ os.read(0, 1)
     assert (told[str(facts["pid"])]["state"], told[str(child)]["ppid"]) == ("D", facts["pid"])
 
 
-def test_close_on_exec_does_not_matter(start: Start) -> None:
+def test_close_on_exec_is_told_of_each_descriptor(start: Start) -> None:
     facts = start("""
 kept, closed = listener(), listener()
 os.set_inheritable(kept.fileno(), True)
@@ -149,14 +149,14 @@ ready(kept=inode(kept), closed=inode(closed), me=os.getpid(), child=pid,
 """)
     document = take_census()
     kept, closed, copy = facts["fds"]
-    assert socket_on(document, facts["kept"])["owners"] == sorted(
-        [{"pid": facts["me"], "fds": [kept]}, {"pid": facts["child"], "fds": [kept]}],
-        key=lambda owner: owner["pid"],
-    )
-    assert socket_on(document, facts["closed"])["owners"] == sorted(
-        [{"pid": facts["me"], "fds": [closed, copy]}, {"pid": facts["child"], "fds": [copy]}],
-        key=lambda owner: owner["pid"],
-    )
+    me, child = facts["me"], facts["child"]
+    assert holders(document, facts["kept"]) == {me: ([kept], []), child: ([kept], [])}
+    assert holders(document, facts["closed"]) == {me: ([closed, copy], [closed]), child: ([copy], [])}
+
+
+def holders(document: Document, inode: int) -> dict[int, tuple[list[int], list[int]]]:
+    """By process: its descriptors, and those of them that close on exec."""
+    return {owner["pid"]: (owner["fds"], owner["cloexec"]) for owner in socket_on(document, inode)["owners"]}
 
 
 # ---------------------------------------------------------------- a crowd that changes

@@ -442,8 +442,11 @@ def test_what_systemd_passed_is_activation(start: Start, tmp_path: Path) -> None
     assert owners[manager].inherited is Inherited.ORIGINAL
 
 
-def test_what_systemd_socket_activate_becomes_is_activation(start: Start, tmp_path: Path) -> None:
-    """That tool opens the socket, waits for a client and becomes the server: nobody else holds it then."""
+def test_what_systemd_socket_activate_becomes_is_the_original(start: Start, tmp_path: Path) -> None:
+    """That tool opens the socket, waits for a client and becomes the server: nobody else holds it then.
+
+    That the environment names LISTEN_FDS is the process's own word, so it proves no activation.
+    """
     tool = shutil.which("systemd-socket-activate")
     if tool is None:
         pytest.skip("systemd-socket-activate is not installed")
@@ -465,4 +468,4 @@ ready(path=path, pid=server.pid)
     document = take_census()
     (owner,) = judged(document, by_path(document, facts["path"])["inode"]).values()
     assert (owner.process.pid, owner.process.listen_fds) == (facts["pid"], True)
-    assert (owner.inherited, owner.certain) == (Inherited.ACTIVATION, False)
+    assert owner.inherited is Inherited.ORIGINAL

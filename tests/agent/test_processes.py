@@ -10,8 +10,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fleetaudit.agent import agent
-from tests.agent.looking import Start, hold, take_census, told_of
+from tests.agent.looking import Start, hold, socket_on, take_census, told_of
 
 
 def test_a_name_that_ends_like_the_kernels_mark(start: Start, tmp_path: Path) -> None:
