@@ -37,7 +37,6 @@ TEXT_LIMIT = 4096  # bytes of one string
 ARGV_LIMIT = 32768  # bytes of one command line
 FILE_LIMIT = 4 << 20  # bytes taken of any file
 COPY_LIMIT = 4 << 20  # an executable larger than this is not compared with shells by content
-MEMORY_LIMIT = 1 << 30
 CATCH_UP_ROUNDS = 3
 DUMP_ATTEMPTS = 3
 READLINK_BATCH = 8192
@@ -168,6 +167,7 @@ class Config:
         self.version = given.get("version")
         self.argv = given.get("argv", "redacted")  # redacted | full | none
         self.budget_seconds = _number(given.get("budget_seconds"), 30)  # CPU seconds
+        self.budget_mib = int(_number(given.get("budget_mib"), 1024))  # memory
         self.max_output = int(_number(given.get("max_output"), 16 << 20))  # bytes of JSON
         self.name = given.get("name")  # the controller's name of this host
 
@@ -1991,19 +1991,24 @@ def start_time(base: str) -> "int | None":
 
 
 class Budget:
-    """CPU seconds that the walk may use."""
+    """CPU seconds and MiB of memory that the walk may use."""
 
-    def __init__(self, seconds: float, coverage: Coverage) -> None:
+    def __init__(self, seconds: float, mib: int, coverage: Coverage) -> None:
         self.seconds = seconds
+        self.mib = mib
         self.coverage = coverage
+        self.resource = __import__("resource")
 
     def is_spent(self) -> bool:
-        """Whether it is used up; says so in the coverage."""
-        if time.process_time() < self.seconds:
+        """Whether either is used up, of the memory three quarters; says so in the coverage."""
+        usage = self.resource.getrusage(0)
+        if usage.ru_utime + usage.ru_stime >= self.seconds:
+            stopped = f"{self.seconds:g} CPU seconds"
+        elif usage.ru_maxrss >= self.mib * 768:  # in KiB
+            stopped = f"three quarters of {self.mib} MiB of memory"
+        else:
             return False
-        self.coverage.gap(
-            "budget", f"stopped after {self.seconds:g} CPU seconds, before every process was seen"
-        )
+        self.coverage.gap("budget", f"stopped after {stopped}, before every process was seen")
         return True
 
 
@@ -2022,7 +2027,7 @@ def take_census(proc: str, config: Config) -> "dict[str, object]":
     coverage = Coverage()
     judge_privileges(proc, coverage)
     describer = Describer(proc, config.argv)
-    walk = Walk(proc, coverage, describer, Budget(config.budget_seconds, coverage))
+    walk = Walk(proc, coverage, describer, Budget(config.budget_seconds, config.budget_mib, coverage))
     spaces = Namespaces(proc, coverage)
     rows = find_listeners(spaces, walk)
     look_at_queues(rows, spaces, walk)
@@ -2424,7 +2429,8 @@ def restrain(config: Config) -> None:
         pass
     try:
         resource = __import__("resource")
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        limit = config.budget_mib << 20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, OSError, ValueError):
         pass
     # Blocked in the kernel for good, for one in a file system that hangs: the alarm ends it without a word.

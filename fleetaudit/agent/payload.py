@@ -12,6 +12,7 @@ from threading import Lock
 from fleetaudit import __version__
 from fleetaudit.agent.packing import pack
 
+LEAST_MIB = 64  # what the interpreter itself wants, and some
 ARGV_MODES = ("redacted", "full", "none")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _packing = Lock()
@@ -19,7 +20,7 @@ _packing = Lock()
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """What one run asks of the agent on one host. `max_output` is in bytes of JSON.
+    """What one run asks of the agent on one host. `max_output` is in bytes of JSON, `budget_mib` of memory.
 
     `name` is the controller's name of the host. Raises ValueError for what the agent could not use.
     """
@@ -28,6 +29,7 @@ class AgentConfig:
     name: str | None = None
     argv: str = "redacted"
     budget_seconds: float = 30
+    budget_mib: int = 1024
     max_output: int = 16 << 20
 
     def __post_init__(self) -> None:
@@ -36,6 +38,8 @@ class AgentConfig:
             raise ValueError(f"argv is one of {', '.join(ARGV_MODES)}")
         if not 0 < self.budget_seconds < 86_400 or self.max_output <= 0:
             raise ValueError("budget_seconds lies between 0 and 86400, max_output above 0")
+        if not LEAST_MIB <= self.budget_mib <= 1 << 20:
+            raise ValueError(f"budget_mib lies between {LEAST_MIB} and {1 << 20}")
 
 
 def check_nonce(nonce: str) -> None:

@@ -107,6 +107,22 @@ def test_a_spent_budget_is_a_gap(start: Start) -> None:
     assert socket_on(document, facts["socket"])["owner_state"] == "unknown"
 
 
+def test_spent_memory_is_a_gap(start: Start) -> None:
+    facts = start("s = listener()\nready(socket=inode(s))")
+    document = take_census(interpreter=[sys.executable, "-I", "-c", BIG], budget_mib=256)
+    (gap,) = [gap for gap in document["coverage"]["gaps"] if gap["code"] == "budget"]
+    assert gap["detail"] == "stopped after three quarters of 256 MiB of memory, before every process was seen"
+    assert socket_on(document, facts["socket"])["owner_state"] == "unknown"
+
+
+BIG = """
+import sys
+ballast = b"x" * (200 << 20)
+del ballast
+exec(compile(sys.stdin.buffer.read(), "agent", "exec"))
+"""
+
+
 @pytest.mark.parametrize("limit", [6000, 1])
 def test_what_does_not_fit_is_left_out_and_said(start: Start, limit: int) -> None:
     start("made = [listener() for _ in range(200)]\nready()")

@@ -97,6 +97,7 @@ def test_the_configuration_reaches_the_document() -> None:
         {"argv": "some"},
         {"budget_seconds": 0},
         {"max_output": 0},
+        {"budget_mib": 1},
     ],
     ids=str,
 )

@@ -34,7 +34,7 @@ def listener() -> Iterator[socket.socket]:
 def make_walk(proc: str = "/proc") -> agent.Walk:
     coverage = agent.Coverage()
     describer = agent.Describer("/proc", "redacted")
-    return agent.Walk(proc, coverage, describer, agent.Budget(1e9, coverage))
+    return agent.Walk(proc, coverage, describer, agent.Budget(1e9, 1024, coverage))
 
 
 def make_process(tree: Path, pid: int, ppid: int, start_time: int, **fds: str) -> Path:
