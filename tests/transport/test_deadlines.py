@@ -9,15 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import paramiko
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paramiko.buffered_pipe import BufferedPipe
-from paramiko.packet import Packetizer
 
 from fleetaudit.errors import ConnectError, DeadlineError, HostError
 from fleetaudit.model import Host
@@ -25,72 +22,9 @@ from fleetaudit.transport.options import HostKeyChecking, SshOptions
 from fleetaudit.transport.ssh import SshTransport, _Bell
 from fleetaudit.transport.watchdog import Watchdog
 from tests.conftest import make_key
-from tests.transport import embedded as ssh_server
 from tests.transport.conversations import Send
-from tests.transport.embedded import Login, embedded, new_host_key, serve, stalls_on
-
-BANNER = b"SSH-2.0-stall\r\n"
-
-
-class Stalls:
-    """Ways to answer a connection that never come to an end."""
-
-    def __init__(self, host_key: paramiko.PKey) -> None:
-        self.host_key = host_key
-        self.released = threading.Event()
-
-    def repeat(self, connection: socket.socket, data: bytes, seconds: float) -> None:
-        while not self.released.wait(seconds):
-            connection.sendall(data)
-
-    def say_once(self, connection: socket.socket, data: bytes) -> None:
-        connection.sendall(data)
-        self.released.wait(30)
-
-    def speak(self, connection: socket.socket, login: Login, packets: type[Packetizer] = Packetizer) -> None:
-        serve(connection, login, self.host_key, packets)
-
-    def on(self, kind: int) -> Callable[[socket.socket], None]:
-        return lambda connection: self.speak(connection, Login(), stalls_on(kind, self.released))
-
-
-@dataclass
-class Mute(Login):
-    """Runs a command that is silent, or that trickles, or that ends without an exit status."""
-
-    stalls: Stalls
-    how: str
-
-    def __post_init__(self) -> None:
-        Login.__init__(self)
-
-    def execute(self, channel: paramiko.Channel) -> None:
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            if self.how == "eof":
-                channel.sendall(b"all of it")
-                channel.shutdown_write()
-            while not self.stalls.released.wait(0.2):
-                if self.how == "trickle":
-                    channel.sendall(b".")
-
-
-def ways(stalls: Stalls) -> dict[str, Callable[[socket.socket], None]]:
-    """Every phase in which paramiko alone waits long or for ever."""
-    return {
-        "no banner": lambda connection: stalls.say_once(connection, b""),
-        "endless lines before the banner": lambda connection: stalls.repeat(connection, b"hello\r\n", 0.3),
-        "endless bytes before the banner": lambda connection: stalls.repeat(connection, b"x", 0.1),
-        "no key exchange": lambda connection: stalls.say_once(connection, BANNER),
-        "half a packet": lambda connection: stalls.say_once(connection, BANNER + b"\0\0\2\0\4\x14"),
-        "mid key exchange": stalls.on(ssh_server.KEX_REPLY),
-        "service": stalls.on(ssh_server.SERVICE_REQUEST),
-        "login": stalls.on(ssh_server.AUTH_REQUEST),
-        "channel": stalls.on(ssh_server.CHANNEL_OPEN),
-        "command": stalls.on(ssh_server.CHANNEL_REQUEST),
-        "no output": lambda connection: stalls.speak(connection, Mute(stalls, "silent")),
-        "trickle": lambda connection: stalls.speak(connection, Mute(stalls, "trickle")),
-        "no exit status": lambda connection: stalls.speak(connection, Mute(stalls, "eof")),
-    }
+from tests.transport.embedded import embedded, new_host_key
+from tests.transport.stalling import BANNER, Stalls, ways
 
 
 def transport_without_checks(directory: Path, timeout: float = 10.0) -> SshTransport:
@@ -107,7 +41,8 @@ def transport_without_checks(directory: Path, timeout: float = 10.0) -> SshTrans
 
 def attempt(ssh: SshTransport, port: int, deadline: float) -> tuple[HostError | None, float]:
     try:
-        ssh.run(Host("h", "127.0.0.1", port, user="u"), "x", Send(b"data"), deadline)
+        # More than a window: what reads nothing must not hold us while we send, either.
+        ssh.run(Host("h", "127.0.0.1", port, user="u"), "x", Send(b"x" * 3_000_000), deadline)
     except HostError as error:
         return error, time.monotonic()
     return None, time.monotonic()
