@@ -7,8 +7,9 @@ import hashlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
@@ -19,13 +20,15 @@ from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.errors import ConnectError, HostError, InventoryError, OutputError
 from fleetaudit.events import Observer, Silent
 from fleetaudit.model import Host, HostContext, HostStatus, Outcome
+from fleetaudit.pacing import Gate, Pace
 from fleetaudit.snapshot import decode
 from fleetaudit.text import visible
 from fleetaudit.transport import Transports
 from fleetaudit.wire import OUTCOME_SCHEMA, WireInventory, WireOutcome, WireOutcomeHost
 
 DETAIL_LENGTH = 500
-# Before trying a lost connection again; doubled each time.
+# Before trying a lost connection again; doubled each time, and up to half of it more or less, so that
+# hosts which were lost together do not come back together.
 _PAUSE_SECONDS = 0.5
 # How often a waiting consumer looks whether the workers are alive at all.
 _LOOK_SECONDS = 0.5
@@ -53,11 +56,12 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class CollectOptions:
-    """`forks` hosts at a time; `deadline` seconds for one host, over all its attempts."""
+    """`forks` hosts at a time; `deadline` seconds for one host, over all its attempts; see `Pace`."""
 
     forks: int = 50
     deadline: float = 60.0
     retries: int = 0
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Collection:
     is cut off, what has not begun is `not_attempted`. So an interrupted run can be written whole: let a
     signal handler call `stop` and go on iterating. (A KeyboardInterrupt instead may land between two
     hosts' outcomes and lose one.) Leaving the context stops, and ends every thread. The transports
-    stay the caller's to close.
+    stay the caller's to close. `chance` gives numbers from 0 to 1 and spreads the pauses between attempts.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Collection:
         new_nonce: Callable[[], str],
         options: CollectOptions = CollectOptions(),
         clock: Clock = Clock(),
+        chance: Callable[[], float] = lambda: 0.5,
         observer: Observer | None = None,
     ) -> None:
         self._hosts = hosts
@@ -95,10 +100,12 @@ class Collection:
         self._new_nonce = new_nonce
         self._options = options
         self._clock = clock
+        self._chance = chance
         self._observer = observer or Silent()
         self._stopping = threading.Event()
         self._taking = threading.Lock()
-        self._upcoming = iter(hosts)
+        self._upcoming = deque(hosts)
+        self._gate = Gate(options.pace, clock.monotonic)
         self._pending = {host.name: host for host in hosts}
         if len(self._pending) != len(hosts):
             raise ValueError("two targets have one name")
@@ -153,6 +160,7 @@ class Collection:
     def stop(self) -> None:
         """End early: from any thread, or from a signal handler of the thread that iterates."""
         self._stopping.set()
+        self._gate.close("interrupted before it was asked")
         self._transports.cancel()
 
     def _delivered(self, collected: Collected, seconds: float) -> Collected:
@@ -165,37 +173,50 @@ class Collection:
 
     def _work(self) -> None:
         while True:
-            with self._taking:
-                host = next(self._upcoming, None)
-            if host is None:
-                return
+            with self._taking:  # one at a time waits at the gate, so that hosts begin in their order
+                if not self._upcoming:
+                    return
+                refusal = self._gate.enter()
+                host = self._upcoming.popleft()
             began = self._clock.monotonic()
-            collected = self._visit(host)
+            collected = (
+                self._failed(host, HostStatus.NOT_ATTEMPTED, refusal) if refusal else self._visit(host)
+            )
             self._results.put((collected, self._clock.monotonic() - began))
 
     def _visit(self, host: Host) -> Collected:
+        failed = True
         try:
-            if self._stopping.is_set():
-                return self._failed(host, HostStatus.NOT_ATTEMPTED, "interrupted before it was asked")
             self._observer.host_started(host.name)
-            return self._with_retries(host)
+            collected = self._with_retries(host)
+            failed = False
         except HostError as error:
             if self._stopping.is_set():
                 return self._failed(host, HostStatus.NOT_ATTEMPTED, "interrupted before it answered")
             return self._failed(host, HostStatus(error.status), str(error))
         except Exception as error:  # the per-host border: one host's surprise must not end the run
             return self._failed(host, HostStatus.ERROR, f"{type(error).__name__}: {error}")
+        else:
+            return collected
+        finally:
+            self._gate.leave(failed=failed)
 
     def _with_retries(self, host: Host) -> Collected:
         deadline = self._clock.monotonic() + self._options.deadline
-        pauses = [_PAUSE_SECONDS * 2**attempt for attempt in range(self._options.retries)]
-        for pause in pauses:
+        for attempt in range(self._options.retries):
             try:
                 return self._ask(host, deadline)
             except ConnectError:
-                if self._clock.monotonic() + pause >= deadline or self._stopping.wait(pause):
+                pause = _PAUSE_SECONDS * 2**attempt * (0.5 + self._chance())
+                if not self._may_try_again(pause, deadline):
                     raise
         return self._ask(host, deadline)
+
+    def _may_try_again(self, pause: float, deadline: float) -> bool:
+        if self._clock.monotonic() + pause >= deadline or self._stopping.wait(pause):
+            return False
+        moment = self._gate.reserve(deadline)
+        return moment is not None and not self._stopping.wait(max(moment - self._clock.monotonic(), 0))
 
     def _ask(self, host: Host, deadline: float) -> Collected:
         nonce = self._new_nonce()

@@ -34,6 +34,7 @@ from fleetaudit.errors import (
 )
 from fleetaudit.events import Observer
 from fleetaudit.model import Become, Boundary, Host, HostContext, HostStatus, Secret
+from fleetaudit.pacing import Pace
 from fleetaudit.snapshot import decode_line
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import Handler, MemoryTransport
@@ -441,6 +442,114 @@ def test_the_deadline_is_over_all_attempts() -> None:
     assert len(deadlines) == 2  # 0.5 s pause; the next, of 1 s, would end too late
     assert len(set(deadlines)) == 1
     assert time.monotonic() - began < 1.2
+
+
+@pytest.mark.parametrize(("chance", "attempts"), [(0.0, 4), (0.5, 3), (1.0, 2)])
+def test_pauses_double_and_spread_by_chance(chance: float, attempts: int) -> None:
+    """Within 2 s there is room for pauses of 0.25, 0.5, 1 s; of 0.5, 1 s; or of 0.75 s (the next: 1.5 s)."""
+    asked: list[float] = []
+
+    def refuse(*_: object) -> Reply:
+        asked.append(time.monotonic())
+        raise ConnectError("refused")
+
+    options = CollectOptions(retries=10, deadline=2.0)
+    with collection(hosts(1), refuse, options=options, chance=lambda: chance) as running:
+        assert next(running).outcome.status is HostStatus.UNREACHABLE
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    wanted = [0.5 * 2**number * (0.5 + chance) for number in range(attempts - 1)]
+    assert len(pauses) == len(wanted)
+    assert all(pause >= least for pause, least in zip(pauses, wanted, strict=True))
+
+
+# ---------------------------------------------------------------- pace
+
+
+def test_the_stop_switch_finishes_what_is_under_way_and_begins_nothing_new() -> None:
+    inside, released = threading.Barrier(5), threading.Event()
+
+    def fail_first(host: Host, command: str, conversation: Conversation) -> Reply:
+        inside.wait(10)
+        if host.name == "h0000":
+            raise AuthError("no")
+        assert released.wait(10)
+        return good(host, command, conversation)
+
+    options = replace(OPTIONS, pace=Pace(max_failed=0))
+    notes = Notes()
+    with collection(hosts(20), fail_first, options=options, observer=notes) as running:
+        inside.wait(10)
+        found = [next(running).outcome for _ in range(17)]
+        released.set()
+        found += [item.outcome for item in running]
+    assert [outcome.status for outcome in found] == [
+        HostStatus.AUTH_FAILED,
+        *[HostStatus.NOT_ATTEMPTED] * 16,
+        *[HostStatus.OK] * 3,
+    ]
+    assert {outcome.detail for outcome in found[1:17]} == {"not asked: 1 failed, more than --max-fail allows"}
+    assert notes.finished == {outcome.host: outcome.status for outcome in found}
+    assert len(notes.started) == 4
+
+
+@pytest.mark.parametrize(("allowed", "asked"), [(0, 1), (2, 3), (10, 11), (11, 12), (12, 12)])
+def test_as_many_failures_as_allowed_do_not_stop_the_run(allowed: int, asked: int) -> None:
+    def refuse(host: Host, *_: object) -> Reply:
+        raise AuthError("no")
+
+    options = CollectOptions(forks=1, pace=Pace(max_failed=allowed))
+    notes = Notes()
+    collect(hosts(12), refuse, options=options, observer=notes)
+    assert len(notes.started) == asked
+
+
+def test_batches_go_one_after_the_other_in_the_order_of_the_hosts() -> None:
+    events: list[tuple[str, int]] = []
+
+    def note(host: Host, command: str, conversation: Conversation) -> Reply:
+        events.append(("begin", int(host.name[1:]) // 3))
+        reply = good(host, command, conversation)
+        events.append(("end", int(host.name[1:]) // 3))
+        return reply
+
+    assert len(collect(hosts(10), note, options=replace(OPTIONS, pace=Pace(batch=3)))) == 10
+    for number in range(1, 4):
+        assert events.index(("begin", number)) > len(events) - 1 - events[::-1].index(("end", number - 1))
+
+
+def test_a_crash_of_a_host_does_not_hold_its_batch() -> None:
+    def crash(host: Host, command: str, conversation: Conversation) -> Reply:
+        raise MemoryError
+
+    assert len(collect(hosts(9), crash, options=replace(OPTIONS, pace=Pace(batch=2)))) == 9
+
+
+def test_connections_are_throttled_attempts_of_one_host_too() -> None:
+    moments: list[float] = []
+
+    def refuse(*_: object) -> Reply:
+        moments.append(time.monotonic())
+        raise ConnectError("refused")
+
+    options = CollectOptions(forks=8, deadline=20, retries=1, pace=Pace(per_second=20))
+    collect(hosts(8), refuse, options=options, chance=lambda: -0.5)  # no pause but the throttle's
+    assert len(moments) == 16
+    assert moments[-1] - moments[0] >= 15 / 20 - 0.02
+
+
+def test_a_deadline_begins_when_the_host_is_asked_and_not_while_it_waits_for_its_turn() -> None:
+    options = CollectOptions(forks=4, deadline=0.2, pace=Pace(per_second=10))
+    found = collect(hosts(6), options=options)
+    assert {item.outcome.status for item in found.values()} == {HostStatus.OK}
+
+
+def test_an_interrupt_ends_waiting_for_a_turn() -> None:
+    began = time.monotonic()
+    with collection(hosts(50), options=replace(OPTIONS, pace=Pace(per_second=0.01))) as running:
+        assert next(running).outcome.status is HostStatus.OK
+        running.stop()
+        assert {item.outcome.detail for item in running} == {"interrupted before it was asked"}
+    assert time.monotonic() - began < 10
 
 
 # ---------------------------------------------------------------- interrupts
