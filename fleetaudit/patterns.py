@@ -142,7 +142,7 @@ def _refuse_odd(name: str, text: str) -> None:
         message = f"'{visible(name)}': a range is for inventories"
         raise _mistake(text, message, "write a glob such as web[a-f]")
     if name[0] == "@":
-        raise _mistake(text, "patterns from a file (@FILE) are not supported yet", "write the names out")
+        raise _mistake(text, "patterns from a file (@FILE) are not supported yet", "only --limit takes @FILE")
     outside = re.sub(r"\[[^\]]*\]", "", name)
     odd = next((char for char in outside if char in "!&~(){}|^$\\'\"<>;"), "")
     if odd:

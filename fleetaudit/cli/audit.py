@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 import click
 
@@ -15,12 +11,21 @@ from fleetaudit.cli.collect import lines_to
 from fleetaudit.cli.files import read_policies
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
-from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
-from fleetaudit.cli.options import CONNECTION, JUDGEMENT, TARGETS, Connecting, Judging, Targeting, pick
-from fleetaudit.cli.outputs import parse_outputs, require_writable, say
-from fleetaudit.cli.session import collecting, targets
-from fleetaudit.errors import ReportError
-from fleetaudit.journal import Journal
+from fleetaudit.cli.judging import conclude, describe_run, warn_idle
+from fleetaudit.cli.options import (
+    CONNECTION,
+    JUDGEMENT,
+    KEEPING,
+    TARGETS,
+    Connecting,
+    Judging,
+    Keeping,
+    Targeting,
+    pick,
+)
+from fleetaudit.cli.outputs import parse_outputs
+from fleetaudit.cli.session import gather, targets
+from fleetaudit.cli.state import recording
 from fleetaudit.summary import ExitCode
 
 
@@ -28,41 +33,38 @@ from fleetaudit.summary import ExitCode
 @TARGETS
 @JUDGEMENT
 @CONNECTION
+@KEEPING
 @click.option(
     "--snapshots", metavar="FILE", help="Keep the snapshots too, for `evaluate`, as `collect` writes them."
 )
 def command(snapshots: str | None, **options: object) -> int:
     """Ask every host that PATTERN selects who listens there, judge the policies, write the reports."""
-    targeting, connecting, judging = (
-        pick(Targeting, options),
-        pick(Connecting, options),
-        pick(Judging, options),
-    )
+    targeting, connecting = pick(Targeting, options), pick(Connecting, options)
+    judging, keeping = pick(Judging, options), pick(Keeping, options)
     if connecting.list_hosts:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
     policies = read_policies(judging.policies)
-    outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=(snapshots,))
-    if snapshots:
-        require_writable(Path(snapshots))
+    reserved = (snapshots, keeping.retry_file)
+    outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
     goal = targets(targeting, connecting)
     counted = require_targets(policies, [(host.name, host.context) for host in goal.hosts])
     warn_idle(counted)
-    started, interrupt = utc_now(), Interrupt()
-    run_id = new_run_id(started)
-    with _journal(run_id, interrupt) as journal:
-        with collecting(goal.hosts, connecting, interrupt, quiet=judging.quiet) as collection:
-            for collected in collection:
-                journal.append(collected.line, collected.outcome.host)
-        journal.sync()
+    interrupt = Interrupt()
+    quiet = judging.quiet or targeting.local or connecting.progress == "json"
+    with recording(goal.hosts, keeping, exclusive=not targeting.local, quiet=quiet) as kept:
+        complete = gather(kept, connecting, interrupt, quiet=judging.quiet)
         if snapshots:
             with lines_to(snapshots) as put:
-                for line in journal.lines_in_host_order():
+                for line in kept.journal.lines_in_host_order():
                     put(line + b"\n")
-        complete = not interrupt.happened
-        run = describe_run(run_id, started, counted, goal.sources, _recorded(options), complete=complete)
-        lines = journal.lines_in_host_order()
-        return conclude(lines, policies, run, judging, outputs, interrupt=interrupt)
+        asked = _recorded(options)
+        run = describe_run(kept.run_id, kept.started, counted, goal.sources, asked, complete=complete)
+        lines = kept.journal.lines_in_host_order()
+        code, written = conclude(lines, policies, run, judging, outputs, interrupt=interrupt)
+        written = kept.write_retry_file() and written
+        kept.ended_well = complete and written and not interrupt.happened
+        return ExitCode.INCOMPLETE if not written and code is ExitCode.COMPLIANT else code
 
 
 def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
@@ -76,31 +78,9 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
         "verbose",
         "quiet",
         "list_hosts",
+        "progress",
+        "resume",
+        "retry_file",
+        "state",
     )
     return {name: value for name, value in options.items() if name not in left_out}
-
-
-@contextmanager
-def _journal(run_id: str, interrupt: Interrupt) -> Iterator[Journal]:
-    """The run on disk. It is kept when the run did not end well, and removed when it did."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
-    spare: Path | None = None
-    try:
-        journal = Journal.create(state / "fleetaudit" / "runs", run_id)
-    except ReportError as error:
-        say(f"warning: {error}; the run is kept in a temporary directory instead")
-        spare = Path(tempfile.mkdtemp(prefix="fleetaudit-"))
-        journal = Journal.create(spare, run_id)
-    try:
-        yield journal
-    except BaseException:
-        journal.close()
-        say(f"what was collected is kept in {journal.path}")
-        raise
-    if interrupt.happened:
-        journal.close()
-        say(f"what was collected is kept in {journal.path}")
-    else:
-        journal.remove()
-        if spare:
-            spare.rmdir()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
-from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
-from fleetaudit.cli.outputs import require_writable, say
-from fleetaudit.cli.session import collecting, targets
+from fleetaudit.cli.options import CONNECTION, KEEPING, TARGETS, Connecting, Keeping, Targeting, pick
+from fleetaudit.cli.outputs import require_free, say
+from fleetaudit.cli.session import gather, targets
+from fleetaudit.cli.state import recording
 from fleetaudit.cli.wholefile import WholeFile
-from fleetaudit.errors import ReportError
+from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible
 
@@ -23,28 +23,38 @@ from fleetaudit.text import visible
 @click.command("collect")
 @TARGETS
 @CONNECTION
+@KEEPING
 @click.option(
     "--output", required=True, metavar="FILE", help="Where the JSON Lines go; - is standard output."
 )
 def command(output: str, **options: object) -> int:
     """Ask every host that PATTERN selects who listens there; one line per host, answered or not."""
-    targeting, connecting = pick(Targeting, options), pick(Connecting, options)
+    targeting, connecting, keeping = (
+        pick(Targeting, options),
+        pick(Connecting, options),
+        pick(Keeping, options),
+    )
     if connecting.list_hosts:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
-    if output != "-":
-        require_writable(Path(output))
+    if output == "-" and sys.stdout is None:
+        raise ConfigError(Problem("standard output is closed", hint="name a file: --output FILE"))
+    require_free((output, keeping.retry_file))
     goal = targets(targeting, connecting)
     interrupt = Interrupt()
-    failed = 0
-    with lines_to(output) as put, collecting(goal.hosts, connecting, interrupt) as collection:
-        for collected in collection:
-            put(collected.line + b"\n")
-            failed += collected.outcome.snapshot is None
-    say(f"{len(goal.hosts) - failed} of {len(goal.hosts)} hosts answered")
+    quiet = targeting.local or connecting.progress == "json"
+    with recording(goal.hosts, keeping, exclusive=not targeting.local, quiet=quiet) as run:
+        complete = gather(run, connecting, interrupt)
+        with lines_to(output) as put:
+            for line in run.journal.lines_in_host_order():
+                put(line + b"\n")
+        written = run.write_retry_file()
+        run.ended_well = complete and written
+        answered = len(run.journal.answered)
+    say(f"{answered} of {len(goal.hosts)} hosts answered")
     if interrupt.happened:
         return ExitCode.INTERRUPTED
-    return ExitCode.INCOMPLETE if failed else ExitCode.COMPLIANT
+    return ExitCode.COMPLIANT if answered == len(goal.hosts) and written else ExitCode.INCOMPLETE
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -38,7 +39,8 @@ def command(output: str) -> int:
             *("-o", f"json={folder / 'report.json'}", "-o", f"csv={folder / 'report.csv'}"),
         ]
         say(f"$ fleetaudit audit {' '.join(arguments)}")
-        code = audit.main(args=arguments, standalone_mode=False)
+        with TemporaryDirectory(prefix="fleetaudit-") as state:  # not in the way of audits of other fleets
+            code = audit.main(args=[*arguments, "--state", state], standalone_mode=False)
         planted = fleet.describe()
     if code not in (ExitCode.VIOLATIONS, ExitCode.COMPLIANT, ExitCode.INCOMPLETE):
         return int(code)

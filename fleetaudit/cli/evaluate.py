@@ -64,7 +64,8 @@ def command(
         warn_idle(counted)
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
         run = describe_run(new_run_id(started), started, counted, sources, recorded)
-        return conclude(saved, policies, run, judging, outputs, adjust=adjust)
+        code, _ = conclude(saved, policies, run, judging, outputs, adjust=adjust)
+        return code
 
 
 def _contexts(sources: tuple[str, ...]) -> tuple[dict[str, HostContext], tuple[Source, ...]]:

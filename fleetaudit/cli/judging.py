@@ -67,11 +67,11 @@ def conclude(
     *,
     adjust: Callable[[Outcome], Outcome] = lambda outcome: outcome,
     interrupt: Interrupt | None = None,
-) -> ExitCode:
-    """Judge the lines, write every report, and say how the run ended."""
+) -> tuple[ExitCode, bool]:
+    """Judge the lines and write every report. Returns how the run ended, and whether all was written."""
     gate = Gate(Severity(judging.fail_on), judging.require_coverage, judging.allow_unjudged)
     interrupt = interrupt or Interrupt()
-    tally = Tally(gate, interrupt.happened)
+    tally = Tally(gate, interrupt.happened, cut_short=not run.complete)
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
         failures = write(
             report(lines, policies, run, tally, adjust), outputs, include_pass=judging.include_pass
@@ -79,7 +79,7 @@ def conclude(
     for failure in failures:
         say(f"error: {failure}")
     code = ExitCode.INTERRUPTED if interrupt.happened else ExitCode(tally.summary().exit_code)
-    return ExitCode.INCOMPLETE if failures and code is ExitCode.COMPLIANT else code
+    return (ExitCode.INCOMPLETE if failures and code is ExitCode.COMPLIANT else code), not failures
 
 
 def warn_idle(policies: Sequence[tuple[Policy, int]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from fleetaudit.model import Boundary, Severity
+from fleetaudit.pacing import parse_share
 from fleetaudit.transport.options import HostKeyChecking
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,12 +46,25 @@ class Connecting:
     timeout: float
     deadline: float
     retries: int
+    max_fail: str | None
+    serial: str | None
+    throttle: float | None
     host_key_checking: str
     known_hosts: tuple[str, ...]
     send_passwords_unverified: bool
     boundary: str | None
     list_hosts: bool
+    progress: str | None
     verbose: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where the run is kept while it lasts, and for those who go on with it."""
+
+    state: str | None
+    resume: str | None
+    retry_file: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,25 @@ class Finite(click.FloatRange):
         return number
 
 
+class ShareText(click.types.StringParamType):
+    """`20` or `20%`, kept as it was written; `least` is the smallest number allowed."""
+
+    name = "N or N%"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it. Fails like any other click type."""
+        try:
+            share = parse_share(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if share.number < self._least and not (share.percent and share.number > 0):
+            self.fail(f"{value!r} is less than {self._least}.", param, ctx)
+        return str(value)
+
+
 def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) -> click.Choice[str]:
     return click.Choice([member.value for member in choices])
 
@@ -100,7 +133,7 @@ TARGETS = _all(
     click.option(
         "-i", "--inventory", multiple=True, metavar="SOURCE", help="Inventory file, or host1,host2,"
     ),
-    click.option("-l", "--limit", metavar="PATTERN", help="Only the hosts that also match this pattern."),
+    click.option("-l", "--limit", metavar="PATTERN", help="Only hosts that also match; @FILE names them."),
     click.option("--local", is_flag=True, help="This machine, without SSH or inventory."),
     click.option("--local-name", default="localhost", show_default=True, help="Its name in the report."),
     click.option("--local-group", multiple=True, help="A group it belongs to."),
@@ -145,6 +178,18 @@ CONNECTION = _all(
         help="Tries more when a connection fails.",
     ),
     click.option(
+        "--max-fail", type=ShareText(0), metavar="N|N%", help="Begin nothing new once more than this failed."
+    ),
+    click.option(
+        "--serial",
+        type=ShareText(1),
+        metavar="N|N%",
+        help="Hosts in batches of this size, in turn.",
+    ),
+    click.option(
+        "--throttle", type=Finite(0.001, 1e6), metavar="R", help="At most this many new connections a second."
+    ),
+    click.option(
         "--host-key-checking",
         type=_values(HostKeyChecking),
         default="strict",
@@ -162,8 +207,23 @@ CONNECTION = _all(
     click.option(
         "--boundary", type=_values(Boundary), help="What a host is: a machine, or the container it runs in."
     ),
+    click.option(
+        "--progress",
+        type=click.Choice(["bar", "json", "none"]),
+        help="On standard error (default: a bar, if that is a terminal).",
+    ),
     click.option("--list-hosts", is_flag=True, help="Print the targets and stop."),
     click.option("-v", "--verbose", count=True, help="A line per host on standard error."),
+)
+
+KEEPING = _all(
+    click.option("--resume", metavar="RUN", help="Go on with an interrupted run: ask who has not answered."),
+    click.option(
+        "--retry-file", metavar="FILE", help="Names of the hosts without an answer, for --limit @FILE."
+    ),
+    click.option(
+        "--state", metavar="DIRECTORY", help="Where runs are kept while they last; one run at a time."
+    ),
 )
 
 JUDGEMENT = _all(

@@ -36,17 +36,14 @@ def parse_outputs(
     written: before anything runs. `reserved` are paths that something else is written to.
     """
     outputs: list[Output] = []
-    taken: set[Path] = {Path(path).resolve() for path in reserved if path and path != "-"}
+    taken = require_free(reserved)
     for value in values:
         name, equals, path = value.partition("=")
         if not equals or not path or name not in formats():
             hint = f"write FORMAT=PATH with a format of {', '.join(formats())}, such as json=report.json"
             raise ConfigError(Problem(f"-o {visible(value)} is not an output", hint=hint))
         for file in _files(name, path):
-            if file in taken:
-                problem = Problem(f"two outputs go to {visible(str(file))}", hint="give each its own path")
-                raise ConfigError(problem)
-            taken.add(file)
+            _take(file, taken)
         if path != "-":
             require_writable(Path(path))
         outputs.append(Output(name, path))
@@ -55,6 +52,25 @@ def parse_outputs(
     if sys.stdout is None and any(output.path == "-" for output in outputs):
         raise ConfigError(Problem("standard output is closed", hint="pass -q, or -o FORMAT=PATH"))
     return tuple(outputs)
+
+
+def require_free(paths: Sequence[str | None]) -> set[Path]:
+    """The files that these paths (None and `-` are none) stand for: each writable, no two the same.
+
+    Raises ConfigError.
+    """
+    taken: set[Path] = set()
+    for path in paths:
+        if path and path != "-":
+            require_writable(Path(path))
+            _take(Path(path).resolve(), taken)
+    return taken
+
+
+def _take(file: Path, taken: set[Path]) -> None:
+    if file in taken:
+        raise ConfigError(Problem(f"two outputs go to {visible(str(file))}", hint="give each its own path"))
+    taken.add(file)
 
 
 def _files(name: str, path: str) -> tuple[Path, ...]:

@@ -1,15 +1,25 @@
-"""What a person sees while hosts are being asked: on standard error, and a bar only on a terminal."""
+"""What is seen while hosts are being asked: on standard error, and a bar only on a terminal."""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
 
 import click
 
+from fleetaudit.cli.judging import stamp, utc_now
+from fleetaudit.cli.options import Connecting
+from fleetaudit.cli.standing import Standing
 from fleetaudit.events import Observer
 from fleetaudit.model import HostStatus
 from fleetaudit.text import visible
+
+PROGRESS_SCHEMA = "fleetaudit.progress/1"
 
 
 class Lines(Observer):
@@ -17,9 +27,56 @@ class Lines(Observer):
 
     def host_finished(self, host: str, status: HostStatus, detail: str, seconds: float) -> None:
         """Say how this host ended."""
-        how = "answered" if status is HostStatus.OK else status.value  # ok or partial is judged later
-        text = f"{visible(host)}: {how} in {seconds:.1f} s"
+        text = f"{visible(host)}: {_how(status)} in {seconds:.1f} s"
         click.echo(f"{text}: {visible(detail)}" if detail else text, err=True)
+
+
+class JsonLines(Observer):
+    """One JSON object a line for every event, with the counts after it (docs/fleet.md)."""
+
+    def __init__(
+        self,
+        run_id: str,
+        write: Callable[[str], object],
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._run_id = run_id
+        self._write = write
+        self._now = now
+        self._standing = Standing(monotonic)
+        self._lock = threading.Lock()
+
+    def run_started(self, targets: int) -> None:
+        """Say that it begins, and over how many hosts."""
+        self._standing.begin(targets)
+        self._tell("run_started", schema=PROGRESS_SCHEMA, run=self._run_id)
+
+    def host_started(self, host: str) -> None:
+        """Say that this host is being asked."""
+        with self._lock:
+            self._standing.host_began(host)
+            self._tell("host_started", host=visible(host))
+
+    def host_finished(self, host: str, status: HostStatus, detail: str, seconds: float) -> None:
+        """Say how this host ended."""
+        with self._lock:
+            self._standing.host_ended(host, status)
+            self._tell(
+                "host_finished",
+                host=visible(host),
+                status=_how(status),
+                detail=visible(detail),
+                seconds=round(seconds, 3),
+            )
+
+    def run_finished(self) -> None:
+        """Say that nothing more follows."""
+        self._tell("run_finished", run=self._run_id)
+
+    def _tell(self, event: str, **facts: object) -> None:
+        counts = asdict(self._standing.counts)
+        self._write(json.dumps({"event": event, "time": stamp(self._now()), **facts, **counts}))
 
 
 class Bar(Observer):
@@ -27,39 +84,65 @@ class Bar(Observer):
 
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415  (start-up time)
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        columns = (
-            TextColumn("asking hosts"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-        )
+        standing = Standing(time.monotonic)
+
+        class Note(ProgressColumn):
+            """Written anew at each refresh: who is slow changes while nothing happens."""
+
+            def render(self, task: Task) -> Text:
+                del task
+                return Text(note(standing))
+
+        columns = (TextColumn("asking hosts"), BarColumn(bar_width=20), MofNCompleteColumn(), Note())
+        self._standing = standing
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("hosts", total=None, note="")
-        self._failed = 0
-        self._lock = threading.Lock()
+        self._task = self._progress.add_task("hosts", total=None)
 
     def run_started(self, targets: int) -> None:
         """Begin drawing."""
+        self._standing.begin(targets)
         self._progress.update(self._task, total=targets)
         self._progress.start()
 
+    def host_started(self, host: str) -> None:
+        """Count it as under way."""
+        self._standing.host_began(host)
+
     def host_finished(self, host: str, status: HostStatus, detail: str, seconds: float) -> None:
         """Advance by one."""
-        with self._lock:
-            self._failed += status not in (HostStatus.OK, HostStatus.PARTIAL)
-            note = f"{self._failed} failed" if self._failed else ""
-            self._progress.update(self._task, advance=1, note=note)
+        self._standing.host_ended(host, status)
+        self._progress.update(self._task, advance=1)
 
     def run_finished(self) -> None:
         """Leave the terminal as it was."""
         self._progress.stop()
 
 
-def observer(verbose: int, quiet: bool) -> Observer | None:
-    """Who watches this run: lines, a bar, or nobody."""
-    if verbose:
+def note(standing: Standing) -> str:
+    """What stands beside the bar: failures, hosts under way, rate, time left, and who holds it up."""
+    counts, left = standing.counts, standing.seconds_left
+    parts = [f"{counts.failed} failed"] if counts.failed else []
+    parts += [f"{counts.in_flight} under way", f"{standing.rate:.1f}/s"]
+    if left is not None:
+        minutes, seconds = divmod(round(left), 60)
+        parts.append(f"{minutes}:{seconds:02} left")
+    parts += [f"{visible(host)} {seconds:.0f} s" for host, seconds in standing.slowest]
+    return ", ".join(parts)
+
+
+def observer(options: Connecting, run_id: str, *, quiet: bool) -> Observer | None:
+    """Who watches this run: JSON lines, lines, a bar, or nobody."""
+    if options.progress == "json":
+        return JsonLines(run_id, lambda line: click.echo(line, err=True))
+    if options.verbose:
         return Lines()
-    return Bar() if sys.stderr.isatty() and not quiet else None
+    wanted = options.progress == "bar" or (options.progress is None and not quiet)
+    return Bar() if wanted and sys.stderr is not None and sys.stderr.isatty() else None
+
+
+def _how(status: HostStatus) -> str:
+    """Whether a snapshot is complete is judged later: here it is an answer."""
+    return "answered" if status in (HostStatus.OK, HostStatus.PARTIAL) else status.value

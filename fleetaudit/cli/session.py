@@ -13,14 +13,17 @@ import click
 
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
 from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.cli.files import read_bytes
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Connecting, Targeting
 from fleetaudit.cli.progress import observer
+from fleetaudit.cli.state import Recording
 from fleetaudit.collect import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
-from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.inventory import Branch, Overrides, Stated, apply, load
+from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
+from fleetaudit.inventory import Branch, Inventory, Overrides, Stated, apply, load
 from fleetaudit.model import Boundary, Host, Secret, Source
+from fleetaudit.pacing import Pace, parse_share
 from fleetaudit.text import visible
 from fleetaudit.transport import Transports
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
@@ -51,8 +54,29 @@ def targets(targeting: Targeting, connecting: Connecting) -> Targets:
     inventory = load(targeting.inventory, home=str(Path.home()), overrides=overrides)
     for source in inventory.sources:
         _warn_of_vars_beside(Path(source.path))
-    hosts = inventory.select(targeting.pattern, targeting.limit)
+    hosts = _select(inventory, targeting)
     return Targets(hosts, inventory.sources, inventory.branches)
+
+
+def _select(inventory: Inventory, targeting: Targeting) -> tuple[Host, ...]:
+    """`--limit @FILE` names hosts one a line, as a retry file does: names, not patterns."""
+    if targeting.limit is None or not targeting.limit.startswith("@"):
+        return inventory.select(targeting.pattern, targeting.limit)
+    hosts = inventory.select(targeting.pattern)
+    file = targeting.limit[1:]
+    lines = read_bytes(file).decode("utf-8", "surrogateescape").splitlines()
+    named = {line.strip(): number for number, line in enumerate(lines, 1) if line.strip()}
+    if not named:
+        raise InventoryError(
+            Problem("no host is named in it", Place(visible(file)), "every host had answered")
+        )
+    unknown = sorted(named.keys() - {host.name for host in hosts}, key=lambda name: named[name])
+    if unknown:
+        message = f"'{targeting.pattern}' selects no host called "
+        raise InventoryError(
+            Problem(f"{message}'{visible(name)}'", Place(visible(file), named[name])) for name in unknown[:50]
+        )
+    return tuple(host for host in hosts if host.name in named)
 
 
 def _warn_of_vars_beside(inventory: Path) -> None:
@@ -68,20 +92,52 @@ def _warn_of_vars_beside(inventory: Path) -> None:
 
 @contextlib.contextmanager
 def collecting(
-    hosts: Sequence[Host], connecting: Connecting, interrupt: Interrupt, *, quiet: bool = False
+    hosts: Sequence[Host],
+    connecting: Connecting,
+    interrupt: Interrupt,
+    *,
+    targets: int | None = None,
+    run_id: str = "",
+    quiet: bool = False,
 ) -> Iterator[Collection]:
-    """Ask the hosts; SIGINT ends the asking early and is remembered in `interrupt`."""
+    """Ask the hosts; SIGINT ends the asking early and is remembered in `interrupt`.
+
+    `targets` is what percentages are of, if the run has more than these hosts.
+    """
+    pace = _pace(connecting, len(hosts) if targets is None else targets)
     with Transports(_ssh_options(connecting)) as transports:
         collection = Collection(
             hosts,
             transports,
             Agent(command, _conversation, read_frame),
             new_nonce=lambda: secrets.token_hex(16),
-            options=CollectOptions(connecting.forks, connecting.deadline, connecting.retries),
-            observer=observer(connecting.verbose, quiet=quiet),
+            options=CollectOptions(connecting.forks, connecting.deadline, connecting.retries, pace),
+            chance=secrets.SystemRandom().random,
+            observer=observer(connecting, run_id, quiet=quiet),
         )
         with interrupt.guard(collection.stop), collection:
             yield collection
+
+
+def gather(run: Recording, connecting: Connecting, interrupt: Interrupt, *, quiet: bool = False) -> bool:
+    """Ask every target of the run that has not answered. Returns whether all of them were asked."""
+    hosts = run.upcoming
+    total = len(run.targets)
+    with collecting(
+        hosts, connecting, interrupt, targets=total, run_id=run.run_id, quiet=quiet
+    ) as collection:
+        for collected in collection:
+            run.keep(collected)
+    run.journal.sync()
+    return not run.not_asked and not interrupt.happened
+
+
+def _pace(options: Connecting, targets: int) -> Pace:
+    return Pace(
+        max_failed=None if options.max_fail is None else parse_share(options.max_fail).of(targets),
+        batch=None if options.serial is None else max(parse_share(options.serial).of(targets), 1),
+        per_second=options.throttle,
+    )
 
 
 def _conversation(host: Host, nonce: str) -> Conversation:
