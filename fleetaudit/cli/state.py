@@ -81,13 +81,8 @@ def recording(
     and when there is nothing to go on with.
     """
     with contextlib.ExitStack() as stack:
-        if keeping.resume is None:
-            run = _begin(targets, keeping, stack, exclusive=exclusive)
-        else:
-            state = state_directory(keeping)
-            if exclusive:
-                stack.enter_context(_turn(state))
-            run = _go_on(targets, keeping, keeping.resume, state / _RUNS)
+        begin = _begin if keeping.resume is None else _go_on
+        run = begin(targets, keeping, stack, exclusive=exclusive)
         if not quiet:
             say(f"run {run.run_id}: {len(run.upcoming)} of {len(targets)} hosts to ask")
         try:
@@ -144,26 +139,29 @@ def _new(targets: tuple[Host, ...], keeping: Keeping, started: datetime, state: 
     return Recording(run_id, started, targets, journal, keeping.retry_file)
 
 
-def _go_on(targets: tuple[Host, ...], keeping: Keeping, run_id: str, runs: Path) -> Recording:
+def _go_on(
+    targets: tuple[Host, ...], keeping: Keeping, stack: contextlib.ExitStack, *, exclusive: bool
+) -> Recording:
+    run_id, state = keeping.resume or "", state_directory(keeping)
     shown = f"--resume {visible(run_id)}"
     try:
-        journal = Journal.open(runs, run_id)
+        if exclusive:
+            stack.enter_context(_turn(state))
+        journal = Journal.open(state / _RUNS, run_id)
     except ReportError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise ConfigError(
-                Problem(f"{shown}: no such run in {visible(str(runs))}", hint=_known(runs))
-            ) from error
+            message = f"{shown}: no such run in {visible(str(state / _RUNS))}"
+            raise ConfigError(Problem(message, hint=_known(state / _RUNS))) from error
         raise ConfigError(Problem(f"{shown}: {error}")) from error
     try:
         record = journal.read_record()
         _require_same(record.targets, journal, targets, shown)
         return Recording(run_id, moment(record.started_at), targets, journal, keeping.retry_file)
-    except ReportError as error:
+    except (ReportError, ConfigError) as error:
         journal.close()
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(Problem(f"{shown}: {error}", hint="begin a new run")) from error
-    except ConfigError:
-        journal.close()
-        raise
 
 
 def _known(runs: Path) -> str:
