@@ -96,6 +96,8 @@ def _run(args: Sequence[str] | None) -> int:
         return ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except SystemExit:  # click's answer to a closed pipe, with the code that means violations here
+        return _lost_output(BrokenPipeError())
     except OSError as error:  # files are the commands' own business: what is left is standard output
         return _lost_output(error)
     except FleetauditError as error:
