@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from fleetaudit import __version__
+from fleetaudit.cli.console import say
 from fleetaudit.errors import ConfigError, FleetauditError
 from fleetaudit.summary import ExitCode
 
@@ -77,7 +78,7 @@ def _lost_output(error: OSError) -> int:
     """Standard output is full or gone; Python would complain once more when it flushes it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if not isinstance(error, BrokenPipeError):
-        click.echo(f"error: cannot write: {error}", err=True)
+        say(f"error: cannot write: {error}")
     return ExitCode.INCOMPLETE
 
 
@@ -92,7 +93,7 @@ def _run(args: Sequence[str] | None) -> int:
         return ExitCode.USAGE
     except ConfigError as error:
         for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
+            say(f"error: {problem}")
         return ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -101,9 +102,9 @@ def _run(args: Sequence[str] | None) -> int:
     except OSError as error:  # files are the commands' own business: what is left is standard output
         return _lost_output(error)
     except FleetauditError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         return ExitCode.INCOMPLETE
     except Exception:  # the last border: a bug is exit code 4 with its traceback, never a verdict
-        click.echo(f"internal error in fleetaudit {__version__}; please report this:", err=True)
-        click.echo(traceback.format_exc(), err=True)
+        say(f"internal error in fleetaudit {__version__}; please report this:")
+        say(traceback.format_exc())
         return ExitCode.INTERNAL

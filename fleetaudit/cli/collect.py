@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 import click
 
+from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.options import CONNECTION, KEEPING, TARGETS, Connecting, Keeping, Targeting, pick
-from fleetaudit.cli.outputs import require_free, say
+from fleetaudit.cli.outputs import require_free
 from fleetaudit.cli.session import gather, targets
 from fleetaudit.cli.state import recording
 from fleetaudit.cli.wholefile import WholeFile

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from fleetaudit.cli.audit import command as audit
-from fleetaudit.cli.outputs import say
+from fleetaudit.cli.console import say
 from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible

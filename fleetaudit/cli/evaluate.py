@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 from fleetaudit.audit import moment, require_targets, within_age
+from fleetaudit.cli.console import say
 from fleetaudit.cli.files import open_snapshots, read_policies
 from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
-from fleetaudit.cli.outputs import parse_outputs, say
+from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.inventory import load
 from fleetaudit.model import HostContext, Outcome, Source
 from fleetaudit.saved import index

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-import click
+from fleetaudit.cli.console import say
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Interrupt:
         def handle(number: int, frame: FrameType | None) -> None:
             self.happened = True
             signal.signal(number, previous[signal.Signals(number)])
-            click.echo("interrupted: the reports are still written; once more to give up", err=True)
+            say("interrupted: the reports are still written; once more to give up")
             # Not in the handler: it may hold the very lock that stopping needs.
             threading.Thread(target=stop, daemon=True).start()
 

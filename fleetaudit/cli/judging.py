@@ -10,9 +10,10 @@ from types import MappingProxyType
 from fleetaudit import __version__
 from fleetaudit.agent.payload import agent_sha256
 from fleetaudit.audit import report
+from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Judging
-from fleetaudit.cli.outputs import Output, say, write
+from fleetaudit.cli.outputs import Output, write
 from fleetaudit.model import Outcome, Run, Severity, Source
 from fleetaudit.policy.model import Policy
 from fleetaudit.summary import ExitCode, Gate, Tally

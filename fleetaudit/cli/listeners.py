@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import click
 
+from fleetaudit.cli.console import say
 from fleetaudit.cli.files import open_snapshots
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
-from fleetaudit.cli.outputs import say
 from fleetaudit.cli.session import collecting, targets
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, PolicyError, Problem

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.model import Report
@@ -204,8 +202,3 @@ def _colour() -> bool:
 
 def _terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
-
-
-def say(text: str) -> None:
-    """A message for the person who runs this, on standard error."""
-    click.echo(text, err=True)

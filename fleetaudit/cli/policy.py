@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fleetaudit import yamlio
+from fleetaudit.cli.console import say
 from fleetaudit.cli.files import read_bytes, read_policies
 from fleetaudit.derive import derive
 from fleetaudit.errors import PolicyError, Problem
@@ -36,7 +37,7 @@ def lint_command(paths: tuple[str, ...]) -> int:
     for problem in problems:
         click.echo(str(problem))
     rules = sum(len(policy.rules) for policy in policies)
-    click.echo(f"{len(policies)} policies, {rules} rules, {len(problems)} problems", err=True)
+    say(f"{len(policies)} policies, {rules} rules, {len(problems)} problems")
     return ExitCode.VIOLATIONS if problems else ExitCode.COMPLIANT
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 
-import click
-
+from fleetaudit.cli.console import say
 from fleetaudit.cli.judging import stamp, utc_now
 from fleetaudit.cli.options import Connecting
 from fleetaudit.cli.standing import Standing
@@ -28,7 +27,7 @@ class Lines(Observer):
     def host_finished(self, host: str, status: HostStatus, detail: str, seconds: float) -> None:
         """Say how this host ended."""
         text = f"{visible(host)}: {_how(status)} in {seconds:.1f} s"
-        click.echo(f"{text}: {visible(detail)}" if detail else text, err=True)
+        say(f"{text}: {visible(detail)}" if detail else text)
 
 
 class JsonLines(Observer):
@@ -136,7 +135,7 @@ def note(standing: Standing) -> str:
 def observer(options: Connecting, run_id: str, *, quiet: bool) -> Observer | None:
     """Who watches this run: JSON lines, lines, a bar, or nobody."""
     if options.progress == "json":
-        return JsonLines(run_id, lambda line: click.echo(line, err=True))
+        return JsonLines(run_id, say)
     if options.verbose:
         return Lines()
     wanted = options.progress == "bar" or (options.progress is None and not quiet)

@@ -13,6 +13,7 @@ import click
 
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
 from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.cli.console import say
 from fleetaudit.cli.files import read_bytes
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Connecting, Targeting
@@ -84,10 +85,7 @@ def _warn_of_vars_beside(inventory: Path) -> None:
     for name in ("group_vars", "host_vars"):
         folder = inventory.parent / name
         if inventory.is_file() and folder.is_dir():
-            click.echo(
-                f"warning: {visible(str(folder))} is not read; move its variables into the inventory",
-                err=True,
-            )
+            say(f"warning: {visible(str(folder))} is not read; move its variables into the inventory")
 
 
 @contextlib.contextmanager

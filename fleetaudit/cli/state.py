@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fleetaudit import __version__
 from fleetaudit.audit import moment
+from fleetaudit.cli.console import say
 from fleetaudit.cli.judging import new_run_id, stamp, utc_now
 from fleetaudit.cli.options import Keeping
-from fleetaudit.cli.outputs import say
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.collect import Collected, context_digest
 from fleetaudit.errors import ConfigError, Problem, ReportError

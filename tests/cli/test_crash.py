@@ -182,3 +182,12 @@ def test_a_reader_that_goes_away_and_an_output_that_is_full(fleet: Fleet) -> Non
         fleet.asked()
         assert fleet.run("collect", "--resume", run_id).returncode == 0
         assert fleet.asked() == Counter()
+
+
+@pytest.mark.parametrize("more", ["--progress json", "-v", ""])
+def test_messages_that_nobody_can_read_change_nothing(fleet: Fleet, more: str) -> None:
+    audit = f"{shlex.join(fleet.command('audit'))} {more}"
+    for sink in ("2>/dev/full", "2> >(true)"):
+        done = fleet.shell(["bash", "-c", f"{audit} {sink}"])
+        assert done.returncode == 0, done
+        assert fleet.statuses("audit") == dict.fromkeys(fleet.names, "ok")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetaudit.errors import ReportError
-from fleetaudit.journal import FILE, Journal
+from fleetaudit.journal import FILE, RECORD, Journal, RunRecord
 
 
 def line(host: str, text: str = "") -> bytes:
@@ -131,6 +132,75 @@ def test_a_line_with_a_newline_is_a_mistake_of_the_caller(tmp_path: Path) -> Non
     journal = Journal.create(tmp_path, "run1")
     with pytest.raises(ValueError, match="newline"):
         journal.append(b"{}\n{}", "a")
+    journal.close()
+
+
+def test_it_knows_who_answered_also_when_it_is_opened_again(tmp_path: Path) -> None:
+    def written(host: str, schema: str) -> bytes:
+        return json.dumps({"schema": schema, "host": {"name": host}}).encode()
+
+    journal = Journal.create(tmp_path, "run1")
+    first = [("a", "outcome"), ("b", "snapshot"), ("c", "snapshot")]
+    for host, kind in [*first, ("a", "snapshot"), ("c", "outcome")]:
+        journal.append(written(host, f"fleetaudit.{kind}/1"), host, answered=kind == "snapshot")
+    journal.append(written("d", "fleetaudit.snapshot/9"), "d", answered=False)
+    assert journal.answered == {"a", "b"}
+    journal.close()
+    again = Journal.open(tmp_path, "run1")
+    assert again.answered == {"a", "b"}
+    assert again.hosts == {"a", "b", "c", "d"}
+    again.close()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, "run1")
+    opening = "Journal.open(pathlib.Path(sys.argv[1]), 'run1')"
+    program = f"import pathlib, sys\nfrom fleetaudit.journal import Journal\n{opening}"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert f"ReportError: the run is in use by another process: {journal.path}" in refused.stderr
+    journal.close()
+    subprocess.run(command, check=True)
+
+
+def test_a_run_that_ends_while_another_waits_to_open_it_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.create(tmp_path, "run1")
+    real = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        journal.remove()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ReportError, match="has ended meanwhile"):
+        Journal.open(tmp_path, "run1")
+
+
+RECORD_ONE = RunRecord("run1", "2026-11-22T10:00:00.000Z", "0.1.0", {"a": "x", "b\u2028": "y"})
+
+
+def test_the_record_comes_back_and_goes_with_the_run(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, "run1")
+    journal.write_record(RECORD_ONE)
+    assert journal.read_record() == RECORD_ONE
+    assert sorted(path.name for path in (tmp_path / "run1").iterdir()) == [FILE, RECORD]
+    assert stat.S_IMODE((tmp_path / "run1" / RECORD).stat().st_mode) == 0o600
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"id": 1}', b"\xff", b"[" * 100_000])
+def test_a_record_that_is_none_is_located(tmp_path: Path, data: bytes) -> None:
+    journal = Journal.create(tmp_path, "run1")
+    path = tmp_path / "run1" / RECORD
+    with pytest.raises(ReportError, match=rf"{path}: No such file"):
+        journal.read_record()
+    path.write_bytes(data)
+    with pytest.raises(ReportError, match=rf"{path}: not the record of a run"):
+        journal.read_record()
     journal.close()
 
 
