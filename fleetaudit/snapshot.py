@@ -45,24 +45,30 @@ from fleetaudit.wire import (
 
 T = TypeVar("T")
 
+# Made here, by the one thread that imports: msgspec 0.22 crashes the interpreter when several threads are
+# the first to decode into a struct at the same time, as the hosts of a fleet are.
+_ENVELOPE = msgspec.json.Decoder(WireEnvelope)
+_OUTCOME = msgspec.json.Decoder(WireOutcome)
+_SNAPSHOT = msgspec.json.Decoder(WireSnapshot)
+
 
 def decode(data: bytes) -> Snapshot:
     """A snapshot as an agent sent it. Raises OutputError naming the first thing that is wrong."""
-    return _snapshot(_wire(data, WireSnapshot, SNAPSHOT_SCHEMA))
+    return _snapshot(_wire(data))
 
 
 def decode_line(data: bytes) -> Outcome:
     """One line of a snapshot file or journal: a snapshot or an outcome. Raises OutputError."""
-    schema = _parse(data, WireEnvelope).schema
+    schema = _parse(data, _ENVELOPE).schema
     if schema == OUTCOME_SCHEMA:
-        failed = _parse(data, WireOutcome)
+        failed = _parse(data, _OUTCOME)
         if failed.status in (HostStatus.OK, HostStatus.PARTIAL):
             raise OutputError(f"a host of status {failed.status.value} must come with its snapshot")
         context = _context(failed.inventory)
         return Outcome(
             failed.host.name, failed.status, failed.detail, context, received_at=failed.received_at
         )
-    wire = _wire(data, WireSnapshot, SNAPSHOT_SCHEMA)
+    wire = _wire(data)
     return Outcome(
         host=wire.host.name,
         status=HostStatus.OK,
@@ -73,18 +79,18 @@ def decode_line(data: bytes) -> Outcome:
     )
 
 
-def _parse(data: bytes, kind: type[T]) -> T:
+def _parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise OutputError(f"not a valid snapshot: {visible(str(error))[:300]}") from error
 
 
-def _wire(data: bytes, kind: type[WireSnapshot], schema: str) -> WireSnapshot:
-    found = _parse(data, WireEnvelope).schema
-    if found != schema:
-        raise OutputError(f"schema is {visible(found)[:80]!r}; this version reads {schema!r}")
-    return _parse(data, kind)
+def _wire(data: bytes) -> WireSnapshot:
+    found = _parse(data, _ENVELOPE).schema
+    if found != SNAPSHOT_SCHEMA:
+        raise OutputError(f"schema is {visible(found)[:80]!r}; this version reads {SNAPSHOT_SCHEMA!r}")
+    return _parse(data, _SNAPSHOT)
 
 
 def _maybe(value: T | UnsetType) -> Maybe[T]:
