@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -15,6 +17,7 @@ from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, p
 from fleetaudit.cli.session import collecting, targets
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.journal import Journal
 from fleetaudit.model import Listener, Outcome, Owner
 from fleetaudit.policy.fields import LISTENER_FIELDS
 from fleetaudit.policy.matchers import OwnerMatcher, Trust, compile_owner
@@ -91,11 +94,13 @@ def _outcomes(snapshots: tuple[str, ...], targeting: Targeting, connecting: Conn
             yield from (derive(decode_line(line)) for line in index(open_snapshots(snapshots, stack)))
             return
         interrupt = Interrupt()
-        collection = stack.enter_context(
-            collecting(targets(targeting, connecting).hosts, connecting, interrupt)
-        )
-        outcomes = sorted((item.outcome for item in collection), key=lambda outcome: outcome.host)
-        yield from map(derive, outcomes)
+        hosts = targets(targeting, connecting).hosts
+        folder = stack.enter_context(TemporaryDirectory(prefix="fleetaudit-"))
+        journal = stack.enter_context(closing(Journal.create(Path(folder), "listeners")))
+        with collecting(hosts, connecting, interrupt) as collection:
+            for item in collection:
+                journal.append(item.line, item.outcome.host)
+        yield from (derive(decode_line(line)) for line in journal.lines_in_host_order())
         if interrupt.happened:
             raise KeyboardInterrupt
 
