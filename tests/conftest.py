@@ -29,6 +29,17 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_of_our_own() -> Iterator[None]:
+    """Runs of one state directory do not overlap, so those of the tests keep away from the user's."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetaudit-") as directory,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_STATE_HOME", directory)
+        yield
+
+
 @dataclass(frozen=True)
 class Sshd:
     """A running sshd. `known_hosts` has its key, `key` logs in, `host()` is the target."""
