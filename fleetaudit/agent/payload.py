@@ -36,10 +36,12 @@ class AgentConfig:
         check_nonce(self.nonce)
         if self.argv not in ARGV_MODES:
             raise ValueError(f"argv is one of {', '.join(ARGV_MODES)}")
-        if not 0 < self.budget_seconds < 86_400 or self.max_output <= 0:
-            raise ValueError("budget_seconds lies between 0 and 86400, max_output above 0")
+        if not 0 < self.budget_seconds < 86_400:
+            raise ValueError("the CPU budget lies between 0 and 86,400 seconds")
         if not LEAST_MIB <= self.budget_mib <= 1 << 20:
-            raise ValueError(f"budget_mib lies between {LEAST_MIB} and {1 << 20}")
+            raise ValueError(f"the memory budget lies between {LEAST_MIB} and {1 << 20:,} MiB")
+        if self.max_output <= 0:
+            raise ValueError("max_output lies above 0")
 
 
 def check_nonce(nonce: str) -> None:

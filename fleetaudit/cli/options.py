@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fleetaudit.agent.payload import ARGV_MODES, AgentConfig
 from fleetaudit.model import Boundary, Severity
 from fleetaudit.pacing import parse_share
 from fleetaudit.transport.options import HostKeyChecking
@@ -53,6 +54,8 @@ class Connecting:
     known_hosts: tuple[str, ...]
     send_passwords_unverified: bool
     boundary: str | None
+    argv: str
+    agent_budget: str
     list_hosts: bool
     progress: str | None
     verbose: int
@@ -122,6 +125,30 @@ class ShareText(click.types.StringParamType):
         if share.number < self._least and not (share.percent and share.number > 0):
             self.fail(f"{value!r} is less than {self._least}.", param, ctx)
         return str(value)
+
+
+class BudgetText(click.types.StringParamType):
+    """`30` or `30,512`: CPU seconds and MiB that the agent may use on a host, kept as it was written."""
+
+    name = "SECONDS[,MIB]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it. Fails like any other click type."""
+        try:
+            parse_budget(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}.", param, ctx)
+        return str(value)
+
+
+def parse_budget(text: str) -> AgentConfig:
+    """A configuration of the agent with this budget. Raises ValueError."""
+    seconds, comma, mib = text.partition(",")
+    try:
+        numbers = float(seconds), int(mib) if comma else AgentConfig("none").budget_mib
+    except ValueError:
+        raise ValueError("write CPU seconds, or seconds and MiB: 30 or 30,512") from None
+    return AgentConfig("none", budget_seconds=numbers[0], budget_mib=numbers[1])
 
 
 def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) -> click.Choice[str]:
@@ -206,6 +233,20 @@ CONNECTION = _all(
     ),
     click.option(
         "--boundary", type=_values(Boundary), help="What a host is: a machine, or the container it runs in."
+    ),
+    click.option(
+        "--argv",
+        type=click.Choice(ARGV_MODES),
+        default="redacted",
+        show_default=True,
+        help="What of command lines leaves a host.",
+    ),
+    click.option(
+        "--agent-budget",
+        type=BudgetText(),
+        default="30,1024",
+        show_default=True,
+        help="CPU time and memory on a host, at most.",
     ),
     click.option(
         "--progress",

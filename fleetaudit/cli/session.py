@@ -6,17 +6,18 @@ import contextlib
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import click
 
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
-from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.agent.payload import build
 from fleetaudit.cli.console import say
 from fleetaudit.cli.files import read_bytes
 from fleetaudit.cli.interrupt import Interrupt
-from fleetaudit.cli.options import Connecting, Targeting
+from fleetaudit.cli.options import Connecting, Targeting, parse_budget
 from fleetaudit.cli.progress import observer
 from fleetaudit.cli.state import Recording
 from fleetaudit.collect import Agent, Collection, CollectOptions
@@ -107,7 +108,7 @@ def collecting(
         collection = Collection(
             hosts,
             transports,
-            Agent(command, _conversation, read_frame),
+            Agent(command, partial(_conversation, connecting), read_frame),
             new_nonce=lambda: secrets.token_hex(16),
             options=CollectOptions(connecting.forks, connecting.deadline, connecting.retries, pace),
             chance=secrets.SystemRandom().random,
@@ -138,8 +139,10 @@ def _pace(options: Connecting, targets: int) -> Pace:
     )
 
 
-def _conversation(host: Host, nonce: str) -> Conversation:
-    return AgentConversation(host, nonce, build(AgentConfig(nonce=nonce, name=host.name)))
+def _conversation(options: Connecting, host: Host, nonce: str) -> Conversation:
+    budget = parse_budget(options.agent_budget)
+    config = replace(budget, nonce=nonce, name=host.name, argv=options.argv)
+    return AgentConversation(host, nonce, build(config))
 
 
 def _overrides(options: Connecting) -> Overrides:
