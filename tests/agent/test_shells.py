@@ -104,12 +104,14 @@ def test_a_shell_is_a_shell(
 
 
 def test_a_loaded_shell_that_cannot_be_found_any_more_is_not_called_harmless(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, wait_until: Callable[[Callable[[], bool], str], None]
 ) -> None:
     relative = Path(os.path.relpath(copy_to(tmp_path / "relative", "httpd", SHELLS["bash"])))
     deleted = copy_to(tmp_path / "deleted", "httpd", SHELLS["bash"])
     loader = loader_of(SHELLS["bash"])
     facts = hold(start, {path.parent.name: (loader, "ld.so", path) for path in (relative, deleted)})
+    loaded = Path(f"/proc/{facts['pids']['deleted']}/maps")
+    wait_until(lambda: str(deleted) in loaded.read_text(), "it was not loaded")
     deleted.unlink()
     assert {name: found.get("shell", "unknown") for name, found in told_of(facts).items()} == {
         "relative": "unknown",
