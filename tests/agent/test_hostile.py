@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleetaudit.agent import agent
+from fleetaudit.snapshot import decode
 from tests.agent.looking import (
     Document,
     Start,
@@ -338,6 +340,103 @@ os.rmdir(group)
 
 
 NOT_TOO_SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+# Numbers that no process of this machine can have, in a tree that is otherwise like /proc.
+PIDS = (4_194_401, 4_194_402, 4_194_403)
+STAT = b"%d (x) S %d 6 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 0 0 18446744073709551615\n"
+STATUS = b"Name:\tx\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nNSpid:\t1\nCapEff:\t000001ffffffffff\n"
+MOUNTS = b"99 1 0:4 net:[4026532999] /run/netns/a rw shared:5 - nsfs nsfs rw\n"
+FILES = {
+    "stat": STAT,
+    "status": STATUS,
+    "cmdline": b"x\0y\0",
+    "cgroup": b"0::/a.service\n",
+    "environ": b"LISTEN_PID=1\0LISTEN_FDS=1\0",
+    "mountinfo": MOUNTS,
+    "fdinfo/3": b"scm_fds: 0\nino: 5\nflags: 02000002\n",
+    "fdinfo/4": b"UserFiles:\t1\n    0: socket:[5]\nUserBufs:\t0\n",
+    "fdinfo/5": b"scm_fds: 1\n",
+    "loginuid": b"0",
+    "attr/current": b"unconfined\0\n",
+}
+LINKS = {
+    "exe": "/bin/cat",
+    "ns/net": "net:[4026532998]",
+    "ns/mnt": "mnt:[4026532997]",
+    "ns/pid": "pid:[4026531836]",
+    "ns/user": "user:[4026531837]",
+    "fd/4": "anon_inode:[io_uring]",
+    "fd/5": "socket:[5]",
+    "fd/6": "net:[4026532996]",
+    "fd/7": "/tmp/x",
+}
+NUMBERS = (
+    b"0",
+    b"-1",
+    b"4294967296",
+    b"18446744073709551616",
+    b"9" * 400,
+    b"",
+    b"x",
+    b"\xff",
+    b"1.5",
+    b"0x10",
+)
+
+
+def make_tree(tree: Path, inode: int) -> None:
+    (tree / "self").symlink_to("/proc/self")
+    for pid in PIDS:
+        make_process(tree / str(pid), pid, inode)
+
+
+def make_process(folder: Path, pid: int, inode: int) -> None:
+    for base in (folder, folder / f"task/{pid}", folder / f"task/{pid + 10}"):
+        for name, content in FILES.items():
+            (base / name).parent.mkdir(parents=True, exist_ok=True)
+            (base / name).write_bytes(content % (pid, pid - 1) if name == "stat" else content)
+        for name, link in {**LINKS, "fd/3": f"socket:[{inode}]"}.items():
+            (base / name).parent.mkdir(parents=True, exist_ok=True)
+            (base / name).symlink_to(link)
+
+
+def numbers_replaced(content: bytes, number: bytes) -> bytes:
+    return re.sub(rb"[0-9]+", lambda _: number, content)
+
+
+damages = st.lists(
+    st.tuples(
+        st.sampled_from(PIDS[:2]),  # one stays whole
+        st.sampled_from(["", "", "", f"task/{PIDS[0]}/", f"task/{PIDS[0] + 10}/"]),
+        st.sampled_from([*FILES, *LINKS, "fd/3", "fd", "fdinfo", "task", "ns"]),
+        st.one_of(
+            st.sampled_from(["missing", "folder", "empty", "loop", "half"]),
+            st.sampled_from(NUMBERS),
+            st.binary(max_size=80).map(lambda data: b"=" + data),
+        ),
+    ),
+    max_size=5,
+)
+
+
+def damage(path: Path, how: str | bytes) -> None:
+    linked = path.is_symlink()
+    if not linked and not path.exists():
+        return
+    folder = not linked and path.is_dir()
+    content = bytes(path.readlink()) if linked else b"" if folder else path.read_bytes()
+    shutil.rmtree(path) if folder else path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how == "loop":
+        path.symlink_to(path.name)
+    elif how in ("empty", "half"):
+        path.write_bytes(content[: len(content) // 2] if how == "half" else b"")
+    elif isinstance(how, bytes):
+        new = how[1:] if how.startswith(b"=") else numbers_replaced(content, how)
+        if not linked:
+            path.write_bytes(new)
+        elif new and b"\0" not in new:
+            path.symlink_to(os.fsdecode(new))
 
 
 @pytest.fixture
@@ -347,6 +446,32 @@ def listening() -> Iterator[int]:
         made.bind(("127.0.0.1", 0))
         made.listen()
         yield os.fstat(made.fileno()).st_ino
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=NOT_TOO_SLOW)
+@given(damages=damages)
+@example(damages=[(PIDS[0], "", "stat", b"9" * 400)])
+@example(damages=[(PIDS[0], "", "status", b"9" * 400)])
+@example(damages=[(PIDS[0], "", "stat", b"-1")])
+@example(damages=[(PIDS[1], "", "fdinfo/3", b"4294967296")])
+def test_a_damaged_proc_loses_no_more_than_what_is_damaged(
+    tmp_path_factory: pytest.TempPathFactory, listening: int, damages: list[tuple[int, str, str, str | bytes]]
+) -> None:
+    tree, here = tmp_path_factory.mktemp("proc"), Path.cwd()
+    make_tree(tree, listening)
+    for pid, base, name, how in damages:
+        damage(tree / str(pid) / (base + name), how)
+    try:
+        document = agent.take_census(str(tree), agent.Config({"budget_seconds": 1e9}))  # of this process
+    finally:
+        os.chdir(here)
+        shutil.rmtree(tree)
+    body = agent.compose(document, 1 << 24)
+    decode(body)
+    found = json.loads(body)
+    whole = PIDS[2]
+    assert whole in pids(socket_on(found, listening)), "the process that was left alone is an owner"
+    assert found["processes"][str(whole)]["comm"] == "x"
 
 
 INET = struct.pack("!BBBBHH16s16s", 2, 10, 0, 0, 80, 0, b"\0" * 16, b"\0" * 16) + struct.pack(
