@@ -543,3 +543,16 @@ def test_damaged_answers_of_the_kernel_are_worked_around(
     assert all({"code", "detail"} <= set(gap) for gap in coverage.gaps)
     if not answers:
         assert listening in {row.inode for row in rows}, "from /proc/net"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=NOT_TOO_SLOW)
+@given(answers=datagrams)
+def test_damaged_answers_about_devices_prove_nothing(
+    monkeypatch: pytest.MonkeyPatch, answers: list[bytes]
+) -> None:
+    spaces = agent.Namespaces("/proc", agent.Coverage())
+    monkeypatch.setattr(Liar, "answers", iter(answers))
+    with monkeypatch.context() as patched:
+        patched.setattr(_socket, "socket", Liar)
+        assert spaces.tunnels(spaces.home) == {}
+    os.close(spaces.home_door)
