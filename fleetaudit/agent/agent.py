@@ -46,6 +46,7 @@ STRANGERS_LIMIT = 8192  # sockets that are asked at most, some 15 us each
 CAP_SYS_PTRACE = 19  # linux/capability.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, linux/proc_ns.h
+INITIAL_USER_NAMESPACE = "user:[4026531837]"
 PF_KTHREAD = 0x00200000  # linux/sched.h, field `flags` of /proc/PID/stat
 BROKEN = (OSError, ValueError)  # what a kernel that answers strangely makes of our parsers
 DENIED = (errno.EACCES, errno.EPERM)
@@ -527,6 +528,13 @@ def parse_status(data: bytes, names: "tuple[bytes, ...]") -> "dict[bytes, list[b
     return found
 
 
+def natural(word: bytes) -> int:
+    """A number as the kernel writes it. Raises ValueError for what cannot be one."""
+    if not word.isdigit() or len(word) > 18:
+        raise ValueError("no number of the kernel's")
+    return int(word)
+
+
 def terminal(number: int) -> "str | None":
     """The name of a controlling terminal (tty_nr of /proc/PID/stat, Documentation/admin-guide/devices)."""
     major, minor = number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00
@@ -631,7 +639,9 @@ def ring_files(data: bytes) -> "tuple[list[str], bool]":
     sockets = [name for name in names if name.startswith("socket:[")]
     # Older kernels print a socket's protocol ("TCP") in place of its path, which tells nothing.
     told = [name for name in names if name.startswith("/") or ":" in name]
-    return sockets, expected == 0 or expected == len(told)
+    # Requests under way (PollList), such as accept(2) for ever, hold sockets that are told nowhere.
+    pending = any(line.lstrip().startswith("op=") for line in lines)
+    return sockets, not pending and (expected == 0 or expected == len(told))
 
 
 def listen_fds(environ: bytes, pids: "list[bytes]") -> bool:
@@ -1193,14 +1203,14 @@ class Namespaces:
         found: dict[int, bool] = {}
         space = self.known.get(number)
         if space is not None and self._step_into(space):
+            kernel = Kernel(NETLINK_ROUTE)
             try:
-                kernel = Kernel(NETLINK_ROUTE)
                 for data in kernel.ask(bytes(16), kind=RTM_GETLINK)[0]:  # struct ifinfomsg
                     found.update(tunnel_ports(data))
-                kernel.close()
             except BROKEN:
                 pass  # then nothing is proved
             finally:
+                kernel.close()
                 self._step_back(space)
         return found
 
@@ -1385,17 +1395,18 @@ class Executables:
         """shell, multi-call, loader, unknown or empty. `link` opens the executable itself, deleted or not."""
         name = base_name(path)
         identity = (found.st_dev, found.st_ino)
-        if name in MULTI_CALL_NAMES:
-            return "multi-call"
-        if name in SHELL_NAMES:
-            return "shell"
-        if name.startswith(LOADER_NAMES):
-            return "loader"
         if identity in self.kinds:
             return self.kinds[identity]
         if identity not in self.by_content:
             self.by_content[identity] = self._compare(found.st_size, link)
-        return self.by_content[identity]
+        known = self.by_content[identity]
+        if known not in ("", "unknown"):
+            return known  # whatever it is called: a shell may be called busybox
+        if name in MULTI_CALL_NAMES:
+            return "multi-call"
+        if name in SHELL_NAMES:
+            return "shell"
+        return "loader" if name.startswith(LOADER_NAMES) else known
 
     def _compare(self, size: int, link: str) -> str:
         """The kind of a known file with the same content, for a shell copied under another name."""
@@ -1525,11 +1536,10 @@ class Describer:
     def _add_stat(self, found: "dict[str, object]", data: bytes) -> bool:
         try:
             comm, fields = parse_stat(data)
-            found.update(
-                comm=text(comm), state=text(fields[0]), ppid=int(fields[1]), start_time=int(fields[19])
-            )
+            found.update(comm=text(comm), state=text(fields[0]))
+            parent, start = natural(fields[1]), natural(fields[19])
+            found.update(ppid=parent, start_time=start, started_at=self._started(start))
             found.update(process_group=int(fields[2]), session=int(fields[3]), tty=terminal(int(fields[4])))
-            found["started_at"] = self._started(int(fields[19]))
             return bool(int(fields[6]) & PF_KTHREAD)
         except (ValueError, IndexError):
             return False
@@ -1788,7 +1798,7 @@ class Walk:
         for link in sockets:
             holding(self.held_by, link, pid).add(name, thread)
         if not whole:
-            detail = f"an io_uring of process {pid} may hold sockets; its list of files could not be read"
+            detail = f"an io_uring of process {pid} may hold sockets that it does not name"
             self.coverage.gap("hidden_holders", detail)
 
     def _forget(self, pid: int) -> None:
@@ -1816,7 +1826,7 @@ class Walk:
         if self.queues:
             example = min(pid for holders in self.queues.values() for pid in holders)
             detail = f"descriptors are in flight in unix sockets, to process {example} for one"
-        elif hidden and not (self.coverage.gaps or self.coverage.denied):
+        elif hidden:
             detail = f"something is in flight in a unix socket that nobody was seen to hold ({min(hidden)})"
         if detail:
             self.coverage.gap("hidden_holders", detail)
@@ -1879,8 +1889,10 @@ def may_hold(base: str, fd: str, waiting: bool) -> bool:
 
 def closes_on_exec(data: bytes) -> "bool | None":
     """What a descriptor's fdinfo says of O_CLOEXEC (`flags`, octal, seq_show of fs/proc/fd.c)."""
-    flags = data.partition(b"flags:")[2].split(None, 1)[:1]
-    return bool(int(flags[0], 8) & posix.O_CLOEXEC) if flags and flags[0].isdigit() else None
+    try:
+        return bool(int(data.partition(b"flags:")[2].split(None, 1)[0], 8) & posix.O_CLOEXEC)
+    except (IndexError, ValueError):
+        return None
 
 
 class Strangers:
@@ -2079,14 +2091,15 @@ def find_listeners(spaces: Namespaces, walk: Walk) -> "list[Row]":
         spaces.find(fresh)
         spaces.add_links(walk.net_links)
         found = spaces.dump_new()
-        if not fresh and not found:
+        queues = socket_links(spaces.may_queue) - walk.may_queue
+        if not fresh and not found and not queues:
             break
         rows += found
         walk.strangers.listed |= socket_links(spaces.listed)
-        walk.may_queue |= socket_links(spaces.may_queue)
+        walk.may_queue |= queues
         walk.waiting |= socket_links(spaces.waiting)
         walk.visit(fresh, links(rows))
-        if found and seen:
+        if (found or queues) and seen:
             walk.visit(sorted(seen), links(found))
         seen.update(fresh)
         spaces.add_links(walk.strangers.ask())
@@ -2179,17 +2192,28 @@ def judge_privileges(proc: str, coverage: Coverage) -> None:
         coverage.gap("not_root", f"ran as uid {euid}: descriptors of other users' processes cannot be read")
     if not traces:
         coverage.gap("no_sys_ptrace", "without CAP_SYS_PTRACE: descriptors of some processes cannot be read")
-    mounts = [mount for mount in parse_mountinfo(read_or(proc + "/self/mountinfo")) if mount[1] == _raw(proc)]
+    every = parse_mountinfo(read_or(proc + "/self/mountinfo"))
+    mounts = [mount for mount in every if mount[1] == _raw(proc)]
     hidden, spared = hides_processes(mounts[-1][3]) if mounts else (False, None)
-    if hidden and not (traces and euid == 0) and spared not in [*posix.getgroups(), posix.getegid()]:
+    # Root of a user namespace of its own is no root to processes outside of it.
+    real = traces and euid == 0 and is_initial(proc, "user", INITIAL_USER_NAMESPACE)
+    if any(
+        mount[1][len(proc) + 1 :][:1].isdigit() for mount in every if mount[1].startswith(_raw(proc) + b"/")
+    ):
+        coverage.gap("denied_process", "something is mounted over a process's directory in /proc")
+    if hidden and not real and spared not in [*posix.getgroups(), posix.getegid()]:
         coverage.gap("hidepid", "/proc is mounted with hidepid: other users' processes are not listed")
-    try:
-        initial = posix.readlink(proc + "/self/ns/pid") == INITIAL_PID_NAMESPACE
-    except OSError:
-        initial = False
-    if not initial:
+    if not is_initial(proc, "pid", INITIAL_PID_NAMESPACE):
         detail = "ran in a pid namespace of its own: owners outside of it cannot be seen"
         coverage.gap("pid_namespace", detail)
+
+
+def is_initial(proc: str, kind: str, link: str) -> bool:
+    """Whether our own namespace of a kind is the first one; False where that cannot be told."""
+    try:
+        return posix.readlink(f"{proc}/self/ns/{kind}") == link
+    except OSError:
+        return False
 
 
 def judge_walk(coverage: Coverage, spaces: Namespaces, walk: Walk) -> None:

@@ -148,3 +148,16 @@ ready()
     listed = [item for item in document["sockets"] if item["protocol"] == "vsock"]
     gaps = [gap for gap in document["coverage"]["gaps"] if gap.get("protocol") == "vsock"]
     assert bool(listed) != bool(gaps)
+
+
+def test_what_is_mounted_over_a_process_is_a_gap(start: Start) -> None:
+    facts = start("s = listener()\nready(pid=os.getpid())")
+    cover = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none /proc/{facts["pid"]}; exec "$@"', "sh"]
+    details = [gap["detail"] for gap in take_census(prefix=cover)["coverage"]["gaps"]]
+    assert "something is mounted over a process's directory in /proc" in details
+
+
+def test_root_of_a_user_namespace_is_not_spared_by_hidepid() -> None:
+    inside = ["unshare", "-m", "sh", "-c", 'mount -t proc -o hidepid=2 none /proc; exec "$@"', "sh"]
+    document = take_census(prefix=[*inside, "unshare", "-r"])
+    assert "hidepid" in codes(document)

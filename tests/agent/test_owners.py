@@ -609,3 +609,46 @@ def wait_until(condition: Any) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it never happened")
+
+
+PENDING = """
+import mmap, struct
+s = listener()
+words = ctypes.create_string_buffer(120)
+ring = libc.syscall(425, 8, words)
+assert ring >= 0, os.strerror(ctypes.get_errno())
+offsets = struct.unpack("8IQ", words.raw[40:80])
+queue = mmap.mmap(ring, offsets[6] + 4096 + 128, offset=0)
+entries = mmap.mmap(ring, 64 * 8, offset=0x10000000)
+entries[:64] = struct.pack("=BBHiQQIIQHHIQQ", 13, 0, 1, s.fileno(), 0, 0, 0, 0, 7, 0, 0, 0, 0, 0)
+queue[offsets[6]:offsets[6] + 4] = struct.pack("I", 0)
+queue[offsets[1]:offsets[1] + 4] = struct.pack("I", 1)
+assert libc.syscall(426, ring, 1, 0, 0, 0, 0) == 1
+kept = inode(s)
+pid = os.fork()
+if pid == 0:
+    os.close(ring)
+    queue.close(), entries.close()
+    wait()
+s.close()
+ready(socket=kept, child=pid)
+"""
+
+
+def test_a_ring_that_accepts_without_a_descriptor_is_a_gap(start: Start) -> None:
+    start(PENDING)
+    assert "hidden_holders" in codes(take_census()), "the ring's process takes connections, and is not listed"
+
+
+def test_a_queue_in_a_namespace_that_is_found_late_is_a_gap(start: Start) -> None:
+    start("""
+s = listener()
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+assert libc.unshare(0x40000000) == 0
+by, to = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+assert libc.setns(home, 0x40000000) == 0
+os.close(home)
+socket.send_fds(by, [b""], [s.fileno()])
+ready()
+""")
+    assert "hidden_holders" in codes(take_census()), "nothing but the pair keeps the namespace it was made in"

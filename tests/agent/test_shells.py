@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.looking import Start, hold, inside, told_of
+from tests.agent.looking import Start, hold, inside, take_census, told_of
 
 NAMES = ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "tcsh")
 SHELLS = {name: Path(path).resolve() for name in NAMES if (path := shutil.which(name))}
@@ -270,3 +270,13 @@ def test_a_deleted_busybox_is_its_applet_still(start: Start, tmp_path: Path) -> 
     facts = hold(start, {"sh": (copied, "sh"), "cat": (copied, "cat")})
     copied.unlink()
     assert {name: found["shell"] for name, found in told_of(facts).items()} == {"sh": True, "cat": False}
+
+
+@pytest.mark.parametrize("name", ["busybox", "toybox", "ld-2.x"])
+def test_a_copied_shell_is_one_whatever_trusted_name_it_takes(
+    start: Start, tmp_path: Path, name: str
+) -> None:
+    copy = tmp_path / name
+    shutil.copy(Path(shutil.which("bash") or "/bin/bash").resolve(), copy)
+    facts = hold(start, {name: [str(copy), "nginx: worker"]})
+    assert take_census()["processes"][str(facts["pids"][name])]["shell"] is True
