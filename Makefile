@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 
-.PHONY: help demo test check lint types imports wheel-smoke agent-size bench-agent clean
+.PHONY: help demo test check lint types imports wheel-smoke agent-size bench-agent bench-fleet clean
 
 help:
 	@echo "make demo   install fleetaudit and audit a throw-away SSH fleet on this machine"
@@ -48,7 +49,18 @@ bench-agent: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m benchmarks.agent_cost $(BENCH_ARGS)
 
+# What fleetaudit is measured against has an environment of its own: pyinfra wants an older paramiko. A peer
+# that cannot be installed is a row that says so.
+$(PEERS)/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv $(PEERS)
+	-for peer in ansible-core pyinfra asyncssh parallel-ssh ssh2-python; do \
+	  $(PEERS)/bin/pip install --quiet --disable-pip-version-check "$$peer"; done
+	@touch $@
+
+bench-fleet: $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.fleet_cost --peers $(PEERS)/bin/python $(BENCH_ARGS)
+
 check: lint types imports test wheel-smoke
 
 clean:
-	rm -rf $(VENV) demo-out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(PEERS) demo-out dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

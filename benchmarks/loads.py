@@ -79,7 +79,7 @@ def build(scene: Scene) -> list[int]:
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, max(4096, hard)))
-    _raise_loopback()
+    raise_loopback()
     listeners = [_listen("127.0.0.1") for _ in range(scene.listeners)]
     news, tell = os.pipe()  # closed by exec(3): its end says that all are what they will be
     for number in range(scene.processes):
@@ -145,6 +145,6 @@ def _listen(address: str) -> socket.socket:
     return listener
 
 
-def _raise_loopback() -> None:
+def raise_loopback() -> None:
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))

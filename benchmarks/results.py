@@ -48,7 +48,7 @@ def _head(facts: Mapping[str, str], rounds: int, quick: bool) -> Iterator[str]:
     if quick:
         yield "**A quick run: loads of a twentieth of the size. It shows that the benchmark runs.**"
         yield ""
-    yield f"- {now:%Y-%m-%d %H:%M} UTC, kernel {platform.release()}, {os.cpu_count()} cores ({_processor()})"
+    yield f"- {now:%Y-%m-%d %H:%M} UTC, kernel {platform.release()}, {os.cpu_count()} cores ({processor()})"
     yield f"- {rounds} interleaved rounds; load average at the end {loads} (1, 5, 15 minutes)"
     yield "- noise: the machine may have had other work, and the loads themselves raise its load average:"
     yield "  trust the ratios more than the milliseconds"
@@ -56,7 +56,7 @@ def _head(facts: Mapping[str, str], rounds: int, quick: bool) -> Iterator[str]:
         yield f"- {name}: {value}"
 
 
-def _processor() -> str:
+def processor() -> str:
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123  (no file to name)
         named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()

@@ -1,0 +1,71 @@
+"""A whole audit over hosts that are not there: every answer is one real snapshot.
+
+    python -m benchmarks.simulated SNAPSHOT.json HOSTS
+
+Only the wire is left out: collection, journal, twenty rules, JSON and CSV are those of `fleetaudit audit`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+
+from fleetaudit.agent.launch import AgentConversation, read_frame
+from fleetaudit.audit import require_targets
+from fleetaudit.cli.files import read_policies
+from fleetaudit.cli.judging import conclude, describe_run, utc_now
+from fleetaudit.cli.options import Judging
+from fleetaudit.cli.outputs import parse_outputs
+from fleetaudit.collect import Agent, Collection
+from fleetaudit.conversation import Conversation, Reply
+from fleetaudit.journal import Journal
+from fleetaudit.model import Boundary, Host, HostContext
+from fleetaudit.transport import SshOptions, Transports
+from fleetaudit.transport.memory import MemoryTransport
+
+_FOLDER = Path(__file__).resolve().parent
+_NONCE = "benchmark"
+
+
+def main() -> None:
+    """Audit them all."""
+    snapshot, count = Path(sys.argv[1]).read_bytes(), int(sys.argv[2])
+    with tempfile.TemporaryDirectory(prefix="fleetaudit-") as folder:
+        audit(snapshot, count, Path(folder))
+
+
+def audit(snapshot: bytes, count: int, folder: Path) -> None:
+    """One run; its journal and reports below `folder`. Raises RuntimeError if a host is missing in it."""
+    context = HostContext(boundary=Boundary.CONTAINER)
+    hosts = [Host(f"h{number:05}", "", transport="memory", context=context) for number in range(count)]
+    digest = hashlib.sha256(snapshot).hexdigest().encode()
+    frame = b"\nFLEETAUDIT-BEGIN %s %d %s\n" % (_NONCE.encode(), len(snapshot), digest)
+    frame += snapshot + b"\nFLEETAUDIT-END %s\n" % _NONCE.encode()
+
+    def answer(host: Host, command: str, conversation: Conversation) -> Reply:
+        return Reply(0, frame, b"")
+
+    agent = Agent(lambda host, nonce: "", lambda host, nonce: AgentConversation(host, nonce, b""), read_frame)
+    policies = read_policies((str(_FOLDER.parent / "policies"), str(_FOLDER / "fleet_policy.yaml")))
+    outputs = parse_outputs([f"json={folder}/r.json", f"csv={folder}/r.csv"], quiet=True)
+    counted = require_targets(policies, [(host.name, host.context) for host in hosts])
+    started = utc_now()
+    journal = Journal.create(folder, "run")
+    transports = Transports(SshOptions(), {"memory": MemoryTransport(answer)})
+    with transports, Collection(hosts, transports, agent, new_nonce=lambda: _NONCE) as collection:
+        for collected in collection:
+            journal.append(
+                collected.line, collected.outcome.host, answered=collected.outcome.snapshot is not None
+            )
+    if len(journal.answered) != count:
+        raise RuntimeError(f"{len(journal.answered)} of {count} hosts answered")
+    run = describe_run("run", started, counted, (), {})
+    judging = Judging((), (), "low", 100.0, allow_unjudged=False, include_pass=False, quiet=True)
+    conclude(journal.lines_in_host_order(), policies, run, judging, outputs)
+    journal.close()
+
+
+if __name__ == "__main__":
+    main()
