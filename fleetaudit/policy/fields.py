@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
@@ -17,6 +18,7 @@ PROTOCOLS: Final = ("tcp", "udp", "udplite", "sctp", "dccp", "raw", "unix", "pac
 NETWORK_PROTOCOLS: Final = frozenset({"tcp", "udp", "udplite", "sctp", "dccp"})
 FAMILIES: Final = ("inet", "inet6", "unix", "packet", "vsock")
 STATES: Final = ("LISTEN", "UNCONN")
+_LONGEST_ADDRESS = 45  # INET6_ADDRSTRLEN without its end
 SCOPES: Final = ("loopback", "link_local", "multicast", "private", "any", "public", "unix")
 
 
@@ -87,8 +89,14 @@ def _known_word(value: object, words: tuple[str, ...]) -> object:
 def _parsed(listener: Listener) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if not isinstance(listener.address, str):
         return None
+    address = listener.address.split("%")[0]
+    return _read_address(address) if len(address) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(1024)
+def _read_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(listener.address.split("%")[0])
+        return ipaddress.ip_address(text)
     except ValueError:
         return None
 

@@ -33,6 +33,10 @@ class Trust(Enum):
     SELECT = "select"
 
 
+_READ_OWNER = {name: known.read for name, known in OWNER_FIELDS.items()}
+_READ_LISTENER = {name: known.read for name, known in LISTENER_FIELDS.items()}
+# What costs least to ask, and rules out most, is asked first.
+_ASKED_FIRST = ("port", "protocol", "path", "state", "family", "scope", "device", "ephemeral", "address")
 _OPPOSITE = {Trust.ALLOW: Trust.DENY, Trust.DENY: Trust.ALLOW, Trust.SELECT: Trust.SELECT}
 
 
@@ -49,15 +53,17 @@ class OwnerMatcher:
         """Whether this owner matches, trusting its executable path as far as `trust` says."""
         if self.kernel:
             return False
-        return all_of((*self._fields(owner, trust), *self._kin(owner, trust)))
-
-    def _fields(self, owner: Owner, trust: Trust) -> tuple[Truth, ...]:
-        return tuple(
-            self._executable(test, owner.process, trust)
-            if name == "exe"
-            else test.match(OWNER_FIELDS[name].read(owner))
-            for name, test in self.tests
-        )
+        found: Truth = True
+        for name, test in self.tests:
+            if name == "exe":
+                truth = self._executable(test, owner.process, trust)
+            else:
+                truth = test.match(_READ_OWNER[name](owner))
+            if truth is False:
+                return False
+            if truth is None:
+                found = None
+        return all_of((found, *self._kin(owner, trust))) if self.relatives else found
 
     def _executable(self, test: Test, process: Process, trust: Trust) -> Truth:
         found = test.match((process.exe,))
@@ -138,16 +144,19 @@ class Selector:
 
     def match(self, listener: Listener, around: Surroundings) -> Truth:
         """Whether the selector selects the listener; None when the snapshot does not say."""
-        found = all_of(
-            (
-                self.netns(listener.netns),
-                *(_listener_field(name, test, listener, around) for name, test in self.tests),
-            )
-        )
+        found = self.netns(listener.netns)
         if found is False:
             return False
+        for name, test in self.tests:
+            truth = _listener_field(name, test, listener, around)
+            if truth is False:
+                return False
+            if truth is None:
+                found = None
         if listener.state not in (*STATES, UNKNOWN):
             found = None  # in such a state it may not be a listener at all
+        if self.owner is None and self.approved is None:
+            return found
         return all_of((found, self._by_owner(listener, around), self._by_approval(listener, around)))
 
     def _by_owner(self, listener: Listener, around: Surroundings) -> Truth:
@@ -168,7 +177,7 @@ class Selector:
 def _listener_field(name: str, test: Test, listener: Listener, around: Surroundings) -> Truth:
     if name in VIA_OWNERS:
         return test.match(_of_owners(name, listener, around))
-    values = tuple(LISTENER_FIELDS[name].read(listener))
+    values = tuple(_READ_LISTENER[name](listener))
     if name in ("address", "port") and values == (None,):
         return False  # a family that has none is not selected, not even by {not: …}
     return test.match(values)
@@ -199,11 +208,15 @@ def compile_selector(spec: Mapping[str, object] | None, path: Path, bindings: Bi
             tests.append((name, compile_value(value, Kind.TEXT, (*path, name), bindings)))
     owner, approved = spec.get("owner"), spec.get("approved")
     return Selector(
-        tests=tuple(tests),
+        tests=tuple(sorted(tests, key=_turn)),
         netns=_compile_netns(spec.get("netns", "host"), (*path, "netns"), bindings),
         owner=compile_owner(owner, (*path, "owner"), bindings) if isinstance(owner, Mapping) else None,
         approved=approved if isinstance(approved, bool) else None,
     )
+
+
+def _turn(test: tuple[str, Test]) -> int:
+    return _ASKED_FIRST.index(test[0]) if test[0] in _ASKED_FIRST else len(_ASKED_FIRST)
 
 
 def _compile_netns(value: object, path: Path, bindings: Bindings) -> NetnsTest:

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TypeAlias
 
 import re2
 
 from fleetaudit.model import Missing
-from fleetaudit.policy.truth import Truth, any_of, negate
+from fleetaudit.policy.truth import Truth, negate
 
 Candidates: TypeAlias = Iterable[object]
 Path: TypeAlias = tuple[str | int, ...]
@@ -26,6 +27,7 @@ _TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _RANGE = re.compile(r"(\d+)\s*-\s*(\d+)\Z")
 _GLOB = re.compile(r"[*?\[]")
 _MAX_PATTERN = 2000
+_REMEMBERED, _REMEMBERED_LENGTH = 512, 256
 
 
 class Kind(Enum):
@@ -89,7 +91,13 @@ class Is:
 
     def match(self, candidates: Candidates) -> Truth:
         """Whether some candidate matches; an unknown one may."""
-        return any_of(None if isinstance(item, Missing) else self.holds(item) for item in candidates)
+        found: Truth = False
+        for item in candidates:
+            if isinstance(item, Missing):
+                found = None
+            elif self.holds(item):
+                return True
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,14 @@ class AnyOf:
     def match(self, candidates: Candidates) -> Truth:
         """Whether some test matches."""
         values = tuple(candidates)
-        return any_of(test.match(values) for test in self.tests)
+        found: Truth = False
+        for test in self.tests:
+            truth = test.match(values)
+            if truth:
+                return True
+            if truth is None:
+                found = None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +207,10 @@ def _address(spec: str, path: Path) -> Test:
         raise ValueMistake(
             path, f"'{spec}' is not an address", "write an IP address, a CIDR, a glob or a ~regex"
         ) from None
-    return Is(lambda value: _within(value, network), spec)
+    return Is(_remembered(lambda value: _within(value, network)), spec)
 
 
-def _within(value: object, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
-    if not isinstance(value, str):
-        return False
+def _within(value: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     try:
         return ipaddress.ip_address(value.split("%")[0]) in network
     except ValueError:
@@ -236,12 +249,27 @@ def _pattern(regex: str, path: Path) -> re2.Pattern:
 
 def _search(regex: str, text: str, path: Path) -> Test:
     pattern = _pattern(regex, path)
-    return Is(lambda value: isinstance(value, str) and pattern.search(value) is not None, text)
+    return Is(_remembered(lambda value: pattern.search(value) is not None), text)
 
 
 def _fullmatch(regex: str, text: str, path: Path) -> Test:
     pattern = _pattern(regex, path)
-    return Is(lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None, text)
+    return Is(_remembered(lambda value: pattern.fullmatch(value) is not None), text)
+
+
+def _remembered(holds: Callable[[str], bool]) -> Callable[[object], bool]:
+    """The test, done once for each value: the hosts of a fleet have few different ones.
+
+    Bounded in how many values it keeps and in their length, since hosts choose them.
+    """
+    known = lru_cache(_REMEMBERED)(holds)
+
+    def ask(value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        return known(value) if len(value) <= _REMEMBERED_LENGTH else holds(value)
+
+    return ask
 
 
 def glob_to_regex(glob: str) -> str:
