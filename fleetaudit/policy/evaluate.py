@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fleetaudit.model import Finding, HostAudit, Listener, Missing, Outcome, Owner, Result, Snapshot, Verdict
 from fleetaudit.policy.checks.base import Case, endpoints
@@ -32,18 +32,30 @@ def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
         finding = Finding(Verdict.UNKNOWN, f"{reason}: {outcome.detail}" if outcome.detail else reason)
         results = [_result(outcome, policy, rule, (finding,)) for policy in mine for rule in policy.rules]
         return HostAudit(outcome, tuple(results), judged=bool(mine))
-    view = _with_approvals(view_of(outcome.snapshot), outcome, mine)
-    results = [_judge(outcome, policy, rule, view) for policy in mine for rule in policy.rules]
+    view = view_of(outcome.snapshot)
+    ready = _prepare(view, outcome, [rule for policy in mine for rule in policy.rules])
+    view = replace(view, approvals=_approvals(view, ready))
+    results = [
+        _judge(outcome, policy, rule, view, ready.get(id(rule))) for policy in mine for rule in policy.rules
+    ]
     return HostAudit(outcome, tuple(results), *_count_endpoints(view, outcome.snapshot), judged=bool(mine))
 
 
-def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView) -> Result:
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A rule compiled for the host, and what its selector says of each listener, if that was asked."""
+
+    compiled: CompiledRule
+    selected: tuple[Truth, ...] | None = None
+
+
+def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView, ready: _Ready | None) -> Result:
     if rule.hosts is not None and not rule.hosts.matches(outcome.host, outcome.context.groups):
         finding = Finding(Verdict.NOT_APPLICABLE, f"the rule is for hosts {rule.hosts.text}")
         return _result(outcome, policy, rule, (finding,))
     try:
-        compiled = rule.for_host(outcome.context)
-        case = _case(compiled, view)
+        compiled = ready.compiled if ready else rule.for_host(outcome.context)
+        case = _case(compiled, view, ready.selected if ready else None)
         findings = tuple(_findings(compiled, case))
     except (MissingVariable, ValueMistake) as error:
         finding = Finding(Verdict.ERROR, f"host {outcome.host}, rule {rule.id}: {error}")
@@ -55,14 +67,19 @@ def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView) -> Resu
     return _result(outcome, policy, rule, findings, len(case.listeners))
 
 
-def _case(compiled: CompiledRule, view: HostView) -> Case:
-    selected = [(listener, compiled.selector.match(listener, view)) for listener in view.listeners]
+def _case(compiled: CompiledRule, view: HostView, selected: tuple[Truth, ...] | None) -> Case:
+    if selected is None:
+        selected = _selected(compiled, view)
     return Case(
         view=view,
-        listeners=tuple(listener for listener, found in selected if found),
-        doubtful=tuple(listener for listener, found in selected if found is None),
+        listeners=tuple(item for item, found in zip(view.listeners, selected, strict=True) if found),
+        doubtful=tuple(item for item, found in zip(view.listeners, selected, strict=True) if found is None),
         hidden=tuple(gap for gap, ghost in view.ghosts if compiled.selector.match(ghost, view) is not False),
     )
+
+
+def _selected(compiled: CompiledRule, view: HostView) -> tuple[Truth, ...]:
+    return tuple(compiled.selector.match(listener, view) for listener in view.listeners)
 
 
 def _findings(compiled: CompiledRule, case: Case) -> Iterator[Finding]:
@@ -106,33 +123,32 @@ def _result(
 # ---------------------------------------------------------------- default deny, computed
 
 
-def _with_approvals(view: HostView, outcome: Outcome, policies: Sequence[Policy]) -> HostView:
-    """The view that knows, for each listener, whether any allow list or required listener names it."""
-    rules = [rule for policy in policies for rule in policy.rules if _concerns(rule, outcome)]
-    approving: list[CompiledRule | None] = []
+def _prepare(view: HostView, outcome: Outcome, rules: Sequence[Rule]) -> dict[int, _Ready | None]:
+    """The rules for this host by id(): compiled, those that approve asked already; None for one that fails.
+
+    One that fails says why in its own result; what it would have approved is unknown.
+    """
+    ready: dict[int, _Ready | None] = {}
     for rule in rules:
+        if rule.hosts is not None and not rule.hosts.matches(outcome.host, outcome.context.groups):
+            continue
         try:
-            approving.append(rule.for_host(outcome.context))
-        except (MissingVariable, ValueMistake):
-            approving.append(None)  # the rule itself is an error; what it would have approved is unknown
-    approvals = {
-        id(listener): any_of(_approves(compiled, listener, view) for compiled in approving)
-        for listener in view.listeners
+            compiled = rule.for_host(outcome.context)
+            ready[id(rule)] = _Ready(compiled, _selected(compiled, view) if compiled.approves else None)
+        except Exception:  # the border of one rule: judging it comes to the same, and tells
+            ready[id(rule)] = None
+    return ready
+
+
+def _approvals(view: HostView, ready: Mapping[int, _Ready | None]) -> dict[int, Truth]:
+    """For each listener, by id(), whether any allow list or required listener names it."""
+    unknown: tuple[Truth, ...] = (None,) * len(view.listeners)
+    columns = [unknown if it is None else it.selected for it in ready.values()]
+    asked = [column for column in columns if column is not None]
+    return {
+        id(listener): any_of(column[place] for column in asked)
+        for place, listener in enumerate(view.listeners)
     }
-    return replace(view, approvals=approvals)
-
-
-def _concerns(rule: Rule, outcome: Outcome) -> bool:
-    return rule.hosts is None or rule.hosts.matches(outcome.host, outcome.context.groups)
-
-
-def _approves(compiled: CompiledRule | None, listener: Listener, view: HostView) -> Truth:
-    if compiled is None:
-        return None
-    try:
-        return compiled.selector.match(listener, view) if compiled.approves else False
-    except Exception:  # the border of one rule again: its own result says that it crashed
-        return None
 
 
 def _count_endpoints(view: HostView, snapshot: Snapshot) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import re2
 
-from fleetaudit.model import Missing
+from fleetaudit.model import UNKNOWN
 from fleetaudit.policy.truth import Truth, negate
 
 Candidates: TypeAlias = Iterable[object]
@@ -83,17 +83,18 @@ Test: TypeAlias = "Is | AnyOf | Not"
 
 @dataclass(frozen=True, slots=True)
 class Is:
-    """One literal, glob, regex, range or network."""
+    """One literal, glob, regex, range or network, or several literals, which `exact` then are."""
 
     holds: Callable[[object], bool]
     text: str
     negated: bool = False
+    exact: frozenset[str | int] = frozenset()
 
     def match(self, candidates: Candidates) -> Truth:
         """Whether some candidate matches; an unknown one may."""
         found: Truth = False
         for item in candidates:
-            if isinstance(item, Missing):
+            if item is UNKNOWN:
                 found = None
             elif self.holds(item):
                 return True
@@ -146,6 +147,9 @@ def compile_value(
             compile_value(item, kind, (*path, place), bindings, choices) for place, item in enumerate(spec)
         )
         text = " or ".join(test.text for test in tests)
+        literals = [test.exact for test in tests if isinstance(test, Is) and test.exact]
+        if len(literals) == len(tests) > 0:
+            return _one_of(frozenset().union(*literals), text)
         return AnyOf(tests, text, any(test.negated for test in tests))
     if spec is None:
         return Is(lambda value: value is None, "none")
@@ -186,7 +190,13 @@ def _number(spec: str, kind: Kind, path: Path) -> Test:
         raise ValueMistake(path, f"the range {spec} is empty", f"write {high}-{low}")
     if kind is Kind.PORT and high > 65535:
         raise ValueMistake(path, f"{high} is not a port", "ports are 0 to 65535")
+    if low == high:
+        return _one_of(frozenset({low}), spec)
     return Is(lambda value: isinstance(value, int) and low <= value <= high, spec)
+
+
+def _one_of(literals: frozenset[str | int], text: str) -> Is:
+    return Is(literals.__contains__, text, exact=literals)
 
 
 def _bounds(spec: str, path: Path) -> tuple[int, int]:
@@ -212,7 +222,7 @@ def _address(spec: str, path: Path) -> Test:
 
 def _within(value: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     try:
-        return ipaddress.ip_address(value.split("%")[0]) in network
+        return ipaddress.ip_address(value.split("%", maxsplit=1)[0]) in network
     except ValueError:
         return False
 
@@ -230,7 +240,7 @@ def _text(spec: str, path: Path, choices: Sequence[str]) -> Test:
         close = difflib.get_close_matches(spec, choices, n=1)
         hint = f"did you mean {close[0]}?" if close else f"write one of {', '.join(choices)}"
         raise ValueMistake(path, f"'{spec}' is not known here", hint)
-    return Is(lambda value: value == spec, spec)
+    return _one_of(frozenset({spec}), spec)
 
 
 def _pattern(regex: str, path: Path) -> re2.Pattern:
