@@ -33,6 +33,26 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+# What the overview says of each, so that it need not import them all; a test holds it to their own words.
+SUMMARIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "audit": "Ask every host that PATTERN selects who listens there, judge the policies, "
+        "write the reports.",
+        "collect": "Ask every host that PATTERN selects who listens there; one line per host, "
+        "answered or not.",
+        "evaluate": "Judge policies over saved snapshots: the same report and exit codes as the "
+        "audit that took them.",
+        "listeners": "List every listening socket with all its owners.",
+        "policy": "Author policies: check them, run their unit tests.",
+        "inventory": "Look at the inventory as fleetaudit reads it.",
+        "schema": "Print the JSON Schema NAME; without NAME, list them.",
+        "agent": "Print the agent: read it, or run it by hand with `fleetaudit agent | python3 -I -S -`.",
+        "demo": "Start six hosts on this machine's loopback with things planted on them, audit "
+        "them, show what to try.",
+    }
+)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules, imported one at a time: start-up stays short."""
 
@@ -48,6 +68,16 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{COMMANDS[cmd_name]}.command is no click command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click.Group does it, from the summaries."""
+        limit = formatter.width - 6 - max(map(len, SUMMARIES))
+        rows = [
+            (name, click.Command(name, help=text).get_short_help_str(limit))
+            for name, text in SUMMARIES.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 @click.group(
