@@ -21,7 +21,7 @@ from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.collect import Agent, Collection
 from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.journal import Journal
-from fleetaudit.model import Boundary, Host, HostContext
+from fleetaudit.model import Boundary, Host, HostContext, HostStatus
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import MemoryTransport
 
@@ -56,9 +56,7 @@ def audit(snapshot: bytes, count: int, folder: Path) -> None:
     transports = Transports(SshOptions(), {"memory": MemoryTransport(answer)})
     with transports, Collection(hosts, transports, agent, new_nonce=lambda: _NONCE) as collection:
         for collected in collection:
-            journal.append(
-                collected.line, collected.outcome.host, answered=collected.outcome.snapshot is not None
-            )
+            journal.append(collected.line, collected.host, answered=collected.status is HostStatus.OK)
     if len(journal.answered) != count:
         raise RuntimeError(f"{len(journal.answered)} of {count} hosts answered")
     run = describe_run("run", started, counted, (), {})

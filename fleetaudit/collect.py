@@ -21,7 +21,7 @@ from fleetaudit.errors import ConnectError, HostError, InventoryError, OutputErr
 from fleetaudit.events import Observer, Silent
 from fleetaudit.model import Host, HostContext, HostStatus, Outcome
 from fleetaudit.pacing import Gate, Pace
-from fleetaudit.snapshot import decode
+from fleetaudit.snapshot import check, decode_line
 from fleetaudit.text import visible
 from fleetaudit.transport import Transports
 from fleetaudit.wire import OUTCOME_SCHEMA, WireInventory, WireOutcome, WireOutcomeHost
@@ -66,10 +66,17 @@ class CollectOptions:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One host's outcome, and the same as its line in a snapshot file (no newline)."""
+    """How one host ended, and its line in a snapshot file (no newline). OK is a valid snapshot."""
 
-    outcome: Outcome
+    host: str
+    status: HostStatus
+    detail: str
     line: bytes
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the line says, read anew each time: a run that keeps lines need not pay for it."""
+        return decode_line(self.line)
 
 
 class Collection:
@@ -164,9 +171,8 @@ class Collection:
         self._transports.cancel()
 
     def _delivered(self, collected: Collected, seconds: float) -> Collected:
-        outcome = collected.outcome
-        del self._pending[outcome.host]
-        self._observer.host_finished(outcome.host, outcome.status, outcome.detail, seconds)
+        del self._pending[collected.host]
+        self._observer.host_finished(collected.host, collected.status, collected.detail, seconds)
         return collected
 
     # ------------------------------------------------------------ in the workers
@@ -223,22 +229,14 @@ class Collection:
         conversation = self._agent.conversation(host, nonce)
         transport = self._transports.get(host.transport)
         reply = transport.run(host, self._agent.command(host, nonce), conversation, deadline)
-        received_at = self._now()
-        line = snapshot_line(self._agent.read(nonce, reply), host, received_at)
-        outcome = Outcome(
-            host=host.name,
-            status=HostStatus.OK,
-            context=host.context,
-            snapshot=decode(line),
-            snapshot_sha256=hashlib.sha256(line).hexdigest(),
-            received_at=received_at,
-        )
-        return Collected(outcome, line)
+        line = snapshot_line(self._agent.read(nonce, reply), host, self._now())
+        check(line)
+        return Collected(host.name, HostStatus.OK, "", line)
 
     def _failed(self, host: Host, status: HostStatus, detail: str) -> Collected:
         detail = _one_line(detail, host)
         outcome = Outcome(host.name, status, detail, host.context, received_at=self._now())
-        return Collected(outcome, outcome_line(outcome))
+        return Collected(host.name, status, detail, outcome_line(outcome))
 
     def _now(self) -> str:
         moment = datetime.fromtimestamp(self._clock.wall(), timezone.utc)

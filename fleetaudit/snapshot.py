@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from fleetaudit.errors import OutputError
 from fleetaudit.model import (
@@ -57,6 +57,11 @@ def decode(data: bytes) -> Snapshot:
     return _snapshot(_wire(data))
 
 
+def check(data: bytes) -> None:
+    """Raise what `decode` would raise, without making the snapshot: all that is validated is on the wire."""
+    _wire(data)
+
+
 def decode_line(data: bytes) -> Outcome:
     """One line of a snapshot file or journal: a snapshot or an outcome. Raises OutputError."""
     schema = _parse(data, _ENVELOPE).schema
@@ -94,12 +99,12 @@ def _wire(data: bytes) -> WireSnapshot:
 
 
 def _maybe(value: T | UnsetType) -> Maybe[T]:
-    return UNKNOWN if isinstance(value, UnsetType) else value
+    return UNKNOWN if value is UNSET else value
 
 
 def _known(value: T | UnsetType | None) -> Maybe[T]:
     """For fields where null can only mean that the agent could not tell."""
-    return UNKNOWN if value is None or isinstance(value, UnsetType) else value
+    return UNKNOWN if value is None or value is UNSET else value
 
 
 def _frozen(value: object) -> object:

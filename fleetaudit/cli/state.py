@@ -49,9 +49,8 @@ class Recording:
 
     def keep(self, collected: Collected) -> None:
         """Put a host's line on record."""
-        outcome = collected.outcome
-        self.not_asked += outcome.status is HostStatus.NOT_ATTEMPTED
-        self.journal.append(collected.line, outcome.host, answered=outcome.snapshot is not None)
+        self.not_asked += collected.status is HostStatus.NOT_ATTEMPTED
+        self.journal.append(collected.line, collected.host, answered=collected.status is HostStatus.OK)
 
     def write_retry_file(self) -> bool:
         """Name the targets without a snapshot, one a line, none if all answered. False if that failed."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from fleetaudit.model import Finding, HostAudit, Report, Result, Run, Verdict
@@ -49,6 +50,7 @@ COLUMNS: Final = (
 META_SCHEMA: Final = "fleetaudit.csv-meta/1"
 
 _FORMULA: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # full-width forms are formulas in some locales
+_SHORT: Final = 200
 _CELL_LIMIT: Final = 32_000  # Excel cuts a cell at 32,767 characters without a word
 
 
@@ -170,6 +172,18 @@ def _containers(finding: Finding) -> str:
 
 
 def _cell(text: str) -> str:
+    if not text:
+        return ""
+    return _short_cell(text) if len(text) <= _SHORT else _written(text)
+
+
+@lru_cache(4096)
+def _short_cell(text: str) -> str:
+    """Remembered: most cells of a row are those of the row before, or of the host before."""
+    return _written(text)
+
+
+def _written(text: str) -> str:
     text = _harmless(visible(text))
     if len(text) <= _CELL_LIMIT:
         return text

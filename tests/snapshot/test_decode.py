@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fleetaudit.errors import OutputError
 from fleetaudit.model import UNKNOWN, HostStatus
-from fleetaudit.snapshot import decode, decode_line
+from fleetaudit.snapshot import check, decode, decode_line
 from fleetaudit.wire import json_schema
 from tests.build import Wire, process, snapshot, socket, without
 
@@ -50,8 +50,9 @@ def test_unknown_fields_are_ignored() -> None:
 
 @pytest.mark.parametrize("section", ["schema", "host", "coverage", "sockets", "processes"])
 def test_what_describes_the_host_is_required(section: str) -> None:
-    with pytest.raises(OutputError, match=section):
-        decode(encode(without(GOOD, section)))
+    for read in (decode, check):
+        with pytest.raises(OutputError, match=section):
+            read(encode(without(GOOD, section)))
 
 
 @pytest.mark.parametrize(
@@ -133,9 +134,10 @@ def test_schema_and_structs_agree_on_damaged_snapshots(data: st.DataObject) -> N
     else:
         node[key] = data.draw(_VALUES)
     valid = jsonschema.Draft202012Validator(json_schema()).is_valid(wire)
-    try:
-        decode(encode(wire))
-        accepted = True
-    except OutputError:
-        accepted = False
-    assert accepted == valid
+    for read in (decode, check):
+        try:
+            read(encode(wire))
+            accepted = True
+        except OutputError:
+            accepted = False
+        assert accepted == valid, read.__name__
