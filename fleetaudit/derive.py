@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
-from fleetaudit.cgroup import container_of, is_claimed, unit_of
+from fleetaudit.cgroup import Container, container_of, is_claimed, unit_of
 from fleetaudit.model import (
     UNKNOWN,
     Boundary,
@@ -28,6 +29,7 @@ from fleetaudit.model import (
 from fleetaudit.model import HostStatus as Status
 
 _MAX_ANCESTORS = 64
+_LONGEST_ADDRESS = 45  # INET6_ADDRSTRLEN without its end
 _CARRIER_NAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
 _PRIVATE = tuple(
     ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
@@ -66,8 +68,14 @@ def scope_of(
         return "loopback"
     if not isinstance(address, str):
         return address
+    bare = address.split("%")[0]
+    return _scope_of(bare) if len(bare) <= _LONGEST_ADDRESS else UNKNOWN
+
+
+@lru_cache(1024)
+def _scope_of(address: str) -> Maybe[str | None]:
     try:
-        ip = ipaddress.ip_address(address.split("%")[0])
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return UNKNOWN
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
@@ -132,10 +140,8 @@ def _placed(process: Process) -> Process:
     """The process with unit and container read from its cgroup where the host did not give them."""
     if not isinstance(process.cgroup, str):
         return process
-    unit, user_unit = unit_of(process.cgroup)
-    container = container_of(process.cgroup)
-    # Below user@UID.service a container's name is the user's own claim: not known.
-    claimed = container is not None and is_claimed(process.cgroup)
+    read = _read_cgroup if len(process.cgroup) <= _REMEMBERED_LENGTH else _read_cgroup.__wrapped__
+    unit, user_unit, container, claimed = read(process.cgroup)
     name = container.name if container else None
     return replace(
         process,
@@ -145,6 +151,18 @@ def _placed(process: Process) -> Process:
         runtime=UNKNOWN if claimed else container and container.runtime,
         pod=UNKNOWN if claimed else container and container.pod,
     )
+
+
+# Hosts choose the text: bounded in length too.
+_REMEMBERED_LENGTH = 512
+
+
+@lru_cache(1024)
+def _read_cgroup(path: str) -> tuple[str | None, str | None, Container | None, bool]:
+    """(unit, user unit, container, whether that is only claimed) of a cgroup."""
+    container = container_of(path)
+    # Below user@UID.service a container's name is the user's own claim: not known.
+    return *unit_of(path), container, container is not None and is_claimed(path)
 
 
 def _listener(item: Listener, processes: Mapping[int, Process]) -> Listener:
@@ -190,7 +208,7 @@ def _with_ancestors(owner: Owner, processes: Mapping[int, Process]) -> Owner:
         seen.add(parent)
         chain.append(current)
     cut = cut or any(is_reparented(link, chain[place:]) for place, link in enumerate([process, *chain]))
-    return replace(owner, process=process, ancestors=tuple(chain), ancestry_cut=cut)
+    return Owner(process, owner.fds, tuple(chain), cut, cloexec=owner.cloexec)
 
 
 def is_reparented(process: Process, ancestors: Sequence[Process]) -> bool:
@@ -214,7 +232,16 @@ def _with_origin(owner: Owner, holders: Mapping[int, Owner]) -> Owner:
         hint = owner.process.inherited
         if hint in {kind.value for kind in Inherited}:
             inherited, certain = Inherited(hint), False
-    return replace(owner, inherited=inherited, certain=certain, handed_by=by)
+    return Owner(
+        owner.process,
+        owner.fds,
+        owner.ancestors,
+        owner.ancestry_cut,
+        inherited,
+        certain,
+        by,
+        owner.cloexec,
+    )
 
 
 def _origin(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], bool, int | None]:

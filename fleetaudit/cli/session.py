@@ -30,6 +30,7 @@ from fleetaudit.text import visible
 from fleetaudit.transport import Transports
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 
+_TURN_SECONDS = 0.05
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
@@ -114,8 +115,19 @@ def collecting(
             chance=secrets.SystemRandom().random,
             observer=observer(connecting, run_id, quiet=quiet),
         )
-        with interrupt.guard(collection.stop), collection:
+        with _long_turns(), interrupt.guard(collection.stop), collection:
             yield collection
+
+
+@contextlib.contextmanager
+def _long_turns() -> Iterator[None]:
+    """Let a thread of many work on for longer: handing over every 5 ms costs some 4 % CPU."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def gather(run: Recording, connecting: Connecting, interrupt: Interrupt, *, quiet: bool = False) -> bool:

@@ -144,15 +144,16 @@ class Selector:
 
     def match(self, listener: Listener, around: Surroundings) -> Truth:
         """Whether the selector selects the listener; None when the snapshot does not say."""
-        found = self.netns(listener.netns)
-        if found is False:
-            return False
+        found: Truth = True
         for name, test in self.tests:
             truth = _listener_field(name, test, listener, around)
             if truth is False:
                 return False
             if truth is None:
                 found = None
+        found = all_of((found, self.netns(listener.netns)))
+        if found is False:
+            return False
         if listener.state not in (*STATES, UNKNOWN):
             found = None  # in such a state it may not be a listener at all
         if self.owner is None and self.approved is None:
