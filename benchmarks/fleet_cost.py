@@ -9,6 +9,7 @@ Needs root, for the namespaces in which the fleet and its clients live and die, 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -54,6 +55,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("fleet_cost: needs root, for namespaces of its own", file=sys.stderr)
         return 2
+    compileall.compile_dir(ROOT / "fleetaudit", quiet=1)  # as an installation has it
     fleets = [Fleet(count, fleet(count, options)) for count in options.hosts]
     results = Results(
         fleets=fleets,
