@@ -545,14 +545,16 @@ def terminal(number: int) -> "str | None":
     return f"{major}:{minor}" if number else None
 
 
-def parse_mountinfo(data: bytes) -> "list[tuple[bytes, bytes, bytes, bytes]]":
-    """(root, mount point, file system type, super block options) of each line of /proc/PID/mountinfo."""
+def parse_mountinfo(data: bytes) -> "list[tuple[bytes, bytes, bytes, bytes, bytes]]":
+    """(number, root, mount point, file system type, its options) of each line of /proc/PID/mountinfo."""
     mounts = []
     for line in data.split(b"\n"):
         left, dash, right = line.partition(b" - ")
         fields, rest = left.split(b" "), right.split(b" ")
         if dash and len(fields) > 5 and len(rest) > 2:
-            mounts.append((_unescape_octal(fields[3]), _unescape_octal(fields[4]), rest[0], rest[2]))
+            mounts.append(
+                (fields[0], _unescape_octal(fields[3]), _unescape_octal(fields[4]), rest[0], rest[2])
+            )
     return mounts
 
 
@@ -1092,7 +1094,7 @@ class Namespaces:
         self.proc = proc
         self.coverage = coverage
         self.known: dict[int, Namespace] = {}
-        self.mount_spaces: set[str] = set()
+        self.mounts = our_mounts()
         self.listed: list[int] = []
         self.may_queue: set[int] = set()
         self.waiting: set[int] = set()
@@ -1100,23 +1102,24 @@ class Namespaces:
         self.home = link_number(posix.readlink(proc + "/self/ns/net"))
         self.home_door = posix.open(proc + "/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
         self._get(self.home).inhabited = True
+        for ours in self.mounts.values():
+            self._find_mounts("self", ours)
 
     def _get(self, number: int) -> Namespace:
         return self.known.setdefault(number, Namespace(number))
 
     def find(self, pids: "list[str]") -> None:
         """Learn the namespaces of these processes, and those bind-mounted where they can see them."""
-        self._find_mounts("self")
         for pid in pids:
             try:
-                mount_space = self._learn(f"{self.proc}/{pid}/")
+                space = self._learn(f"{self.proc}/{pid}/")
             except OSError as error:
                 if error.errno in DENIED:
                     self.coverage.denied.add(pid)
                 continue  # gone, as the walk will see
-            if mount_space not in self.mount_spaces:
-                self.mount_spaces.add(mount_space)
-                self._find_mounts(pid)
+            if space not in self.mounts:
+                self.mounts[space] = Mounts(f"{self.proc}/{pid}/")
+                self._find_mounts(pid, self.mounts[space])
 
     def _learn(self, base: str) -> str:
         """Note a process's network namespace; its mount namespace. A process that ended has neither."""
@@ -1130,18 +1133,18 @@ class Namespaces:
         space = self._get(link_number(link))
         space.inhabited = True
         space.add_door(base + "ns/net")
-        return posix.readlink(base + "ns/mnt")
+        return mount_space(base)
 
-    def _find_mounts(self, pid: str) -> None:
+    def _find_mounts(self, pid: str, mounts: "Mounts") -> None:
         """nsfs mounts keep a namespace alive without a process; `ip netns` makes them in /run/netns."""
-        for root, point, kind, _ in parse_mountinfo(read_or(f"{self.proc}/{pid}/mountinfo")):
-            if kind == b"nsfs" and root.startswith(b"net:["):
-                space = self._get(link_number(root.decode("ascii", "replace")))
-                space.mounted = True
+        for number, point in mounts.namespaces:
+            space = self._get(number)
+            space.mounted = True
+            if not point.startswith(mounts.remote):  # the way there would lead through what may hang
                 space.add_door(f"{self.proc}/{pid}/root{_name(point)}")
-                folder, _, name = point.rpartition(b"/")
-                if folder in (b"/run/netns", b"/var/run/netns"):
-                    space.name = text(name)
+            folder, _, name = point.rpartition(b"/")
+            if folder in (b"/run/netns", b"/var/run/netns"):
+                space.name = text(name)
 
     def add_links(self, links: "dict[str, str]") -> None:
         """Namespaces that a thread is in, or that a process holds by an open descriptor."""
@@ -1353,19 +1356,14 @@ class TableCompare:
 class Executables:
     """Tells shells from other programs by what the file *is*: name, identity, content; and verifies paths."""
 
-    def __init__(self, proc: str) -> None:
+    def __init__(self, mounts: "dict[str, Mounts]") -> None:
         self.kinds: dict[tuple[int, int], str] = {}
         self.sizes: dict[int, list[tuple[str, str]]] = {}
         self.by_content: dict[tuple[int, int], str] = {}
         self.digests: dict[str, str] = {}
-        mounts = parse_mountinfo(read_or(proc + "/self/mountinfo"))
-        self.remote = tuple(
-            [
-                point + b"/"
-                for _, point, kind, _ in mounts
-                if point != b"/" and _name(kind).startswith(REMOTE_FILE_SYSTEMS)
-            ]
-        )
+        self.folders: dict[bytes, bytes] = {}  # without links
+        self.mounts = mounts
+        self.remote = mounts[mount_space("/proc/self/")].remote
         listed = [line for line in read_or("/etc/shells").split(b"\n") if line.startswith(b"/")]
         usual = [_raw(folder + "/" + name) for folder in SHELL_FOLDERS for name in SHELL_NAMES]
         multi = [_raw(folder + "/" + name) for folder in SHELL_FOLDERS for name in MULTI_CALL_NAMES]
@@ -1376,29 +1374,78 @@ class Executables:
 
     def _register(self, path: bytes, kind: str) -> None:
         """Note one file. Multi-call binaries come first: /bin/sh may be a link to one."""
-        found = self.stat_path(path)
-        if found is None or base_name(path) in NOT_SHELLS:
-            return
-        identity = (found.st_dev, found.st_ino)
-        if identity not in self.kinds:
-            self.kinds[identity] = kind
-            self.sizes.setdefault(found.st_size, []).append((_name(path), kind))
-
-    def stat_path(self, path: bytes) -> "posix.stat_result | None":
-        """Our own stat of a path; None where there is nothing, or where asking might block."""
         try:
-            return None if path.startswith(self.remote) else posix.stat(path)
-        except (OSError, ValueError):
-            return None
+            found = self.look(path)
+        except OSError:
+            return
+        if base_name(path) not in NOT_SHELLS and found[:2] not in self.kinds:
+            self.kinds[found[:2]] = kind
+            self.sizes.setdefault(found[2], []).append((_name(path), kind))
 
-    def kind(self, path: bytes, found: "posix.stat_result", link: str) -> str:
+    def look(self, path: bytes) -> "tuple[int, int, int]":
+        """Our own look at a path: (device, inode, size). Raises OSError, also where it might block."""
+        found = posix.lstat(self._resolved(path))
+        return found.st_dev, found.st_ino, found.st_size
+
+    def _resolved(self, path: bytes, links: int = 9) -> bytes:
+        """The path without links, one step at a time: none into a file system that may hang."""
+        folder, _, name = path.rpartition(b"/")
+        if not links or path.count(b"/") > 64 or b"\0" in path:
+            raise OSError(errno.ELOOP, "too long a way")
+        if folder and folder not in self.folders:
+            self.folders[folder] = self._resolved(folder, links)
+        above = self.folders[folder] if folder else b""
+        if name in (b"", b"."):
+            return above
+        if name == b"..":
+            return above.rpartition(b"/")[0]
+        whole = above + b"/" + name
+        if (whole + b"/").startswith(self.remote):
+            raise OSError(errno.EDEADLK, "might block")
+        if posix.lstat(whole).st_mode & 0o170000 != 0o120000:
+            return whole
+        target = posix.readlink(whole)
+        return self._resolved(target if target[:1] == b"/" else above + b"/" + target, links - 1)
+
+    def is_file(self, path: bytes, status: "tuple[int, int, int]") -> "bool | None":
+        """Whether our own look at a path finds this file; None if the look itself fails."""
+        try:
+            return self.look(path)[:2] == status[:2]
+        except OSError as error:
+            return False if error.errno in (errno.ENOENT, errno.ENOTDIR) else None
+
+    def status(self, base: str, path: bytes) -> "tuple[int, int, int] | None":
+        """(device, inode, size) of what a process executes, by its directory; None where asking might block.
+
+        `path` is what its mount namespace calls it. Raises OSError.
+        """
+        space = mount_space(base)
+        if space not in self.mounts:
+            self.mounts[space] = Mounts(base)
+        mounts = self.mounts[space]
+        if (path + b"/").startswith(mounts.remote + self.remote):
+            return None
+        place = posix.open(base + "exe", posix.O_PATH | posix.O_CLOEXEC)
+        try:
+            # The path tells nothing of a mount that was detached.
+            number = record(f"/proc/self/fdinfo/{place}").partition(b"mnt_id:")[2].split(None, 1)[:1]
+            if number and number[0] not in mounts.local:  # Linux 3.15
+                mounts.local |= Mounts(base).local  # who changed its root directory sees but a part
+                if number[0] not in mounts.local:
+                    return None
+            found = posix.fstat(place)
+            return found.st_dev, found.st_ino, found.st_size
+        finally:
+            posix.close(place)
+
+    def kind(self, path: bytes, found: "tuple[int, int, int]", link: str) -> str:
         """shell, multi-call, loader, unknown or empty. `link` opens the executable itself, deleted or not."""
         name = base_name(path)
-        identity = (found.st_dev, found.st_ino)
+        identity = found[:2]
         if identity in self.kinds:
             return self.kinds[identity]
         if identity not in self.by_content:
-            self.by_content[identity] = self._compare(found.st_size, link)
+            self.by_content[identity] = self._compare(found[2], link)
         known = self.by_content[identity]
         if known not in ("", "unknown"):
             return known  # whatever it is called: a shell may be called busybox
@@ -1433,11 +1480,42 @@ class Executables:
             program = loaded_program(argv)
             if base_name(program) in SHELL_NAMES:
                 return True
-            found = self.stat_path(program) if program.startswith(b"/") else None
-            # What runs is what was loaded then: a path that is relative, or gone, tells nothing now.
-            inner = self.kind(program, found, _name(program)) if found is not None else "unknown"
+            try:
+                # What runs is what was loaded then: a path that is relative, or gone, tells nothing now.
+                where = self._resolved(program) if program[:1] == b"/" else b""
+                inner = self.kind(program, self.look(where), _name(where))
+            except OSError:
+                return None
             return None if inner in ("unknown", "loader", "multi-call") else inner == "shell"
         return None if kind == "unknown" else kind == "shell"
+
+
+class Mounts:
+    """What a process sees mounted: numbers of file systems that answer, and where those are that may hang."""
+
+    def __init__(self, base: str, ours: bool = False) -> None:
+        self.local: set[bytes] = set()
+        remote = []
+        self.namespaces: list[tuple[int, bytes]] = []  # network namespaces, and where they are mounted
+        for line in parse_mountinfo(read_or(base + "mountinfo")):
+            number, root, point, kind, _ = line
+            if _name(kind).startswith(REMOTE_FILE_SYSTEMS) and not (ours and point == b"/"):
+                remote.append(point.rstrip(b"/") + b"/")
+            else:
+                self.local.add(number)
+            if kind == b"nsfs" and root.startswith(b"net:["):
+                self.namespaces.append((link_number(_name(root)), point))
+        self.remote = tuple(remote)
+
+
+def our_mounts() -> "dict[str, Mounts]":
+    """Mounts by mount namespace, our own to begin with. Raises OSError."""
+    return {mount_space("/proc/self/"): Mounts("/proc/self/", True)}
+
+
+def mount_space(base: str) -> str:
+    """The mount namespace of a process, by its directory. Raises OSError."""
+    return posix.readlink(base + "ns/mnt")
 
 
 def loaders_in(folder: str) -> "list[str]":
@@ -1466,9 +1544,9 @@ def loaded_program(argv: "list[bytes]") -> bytes:
 class Describer:
     """Reads what there is to know of a process from its directory, which the caller has pinned."""
 
-    def __init__(self, proc: str, argv_mode: object, etc: str = "/etc") -> None:
+    def __init__(self, mounts: "dict[str, Mounts]", argv_mode: object, etc: str = "/etc") -> None:
         self.argv_mode = argv_mode
-        self.executables = Executables(proc)
+        self.executables = Executables(mounts)
         self.users = parse_ids(read_or(etc + "/passwd"))
         self.groups = parse_ids(read_or(etc + "/group"))
         switch = read_or(etc + "/nsswitch.conf")
@@ -1539,7 +1617,8 @@ class Describer:
             found.update(comm=text(comm), state=text(fields[0]))
             parent, start = natural(fields[1]), natural(fields[19])
             found.update(ppid=parent, start_time=start, started_at=self._started(start))
-            found.update(process_group=int(fields[2]), session=int(fields[3]), tty=terminal(int(fields[4])))
+            found.update(process_group=natural(fields[2]), session=natural(fields[3]))
+            found["tty"] = terminal(natural(fields[4]))
             return bool(int(fields[6]) & PF_KTHREAD)
         except (ValueError, IndexError):
             return False
@@ -1551,8 +1630,8 @@ class Describer:
         if status.get(b"CapEff"):
             found["capabilities"] = text(status[b"CapEff"][0])
         try:
-            uid, euid = [int(word) for word in status[b"Uid"][:2]]
-            gid = int(status[b"Gid"][1])
+            uid, euid = [natural(word) for word in status[b"Uid"][:2]]
+            gid = natural(status[b"Gid"][1])
         except (KeyError, ValueError, IndexError):
             return
         found.update(uid=uid, euid=euid, gid=gid)
@@ -1592,7 +1671,7 @@ class Describer:
         link = source + "exe"
         try:
             path = _raw(posix.readlink(link))
-            status = None if path.startswith(self.executables.remote) else posix.stat(link)
+            status = self.executables.status(source, path)
         except OSError:
             return
         path, deleted = self._undeleted(path, status)
@@ -1601,8 +1680,8 @@ class Describer:
             if base_name(path) in SHELL_NAMES:
                 found["shell"] = True
             return
-        found["exe_file"] = f"{status.st_dev}:{status.st_ino}"
-        verified = None if deleted else is_file(path, status)
+        found["exe_file"] = f"{status[0]}:{status[1]}"
+        verified = None if deleted else self.executables.is_file(path, status)
         if verified is not None:
             found["exe_verified"] = verified
         kind = self.executables.kind(path, status, link)
@@ -1612,23 +1691,14 @@ class Describer:
             if shell is not None:
                 found["shell"] = shell
 
-    def _undeleted(self, path: bytes, status: "posix.stat_result | None") -> "tuple[bytes, bool]":
+    def _undeleted(self, path: bytes, status: "tuple[int, int, int] | None") -> "tuple[bytes, bool]":
         """(path without the kernel's mark, whether the file was deleted): a name may end like the mark."""
         mark = b" (deleted)"
         if not path.endswith(mark):
             return path, False
-        if status is not None and is_file(path, status):
+        if status is not None and self.executables.is_file(path, status):
             return path, False
         return path[: -len(mark)], True
-
-
-def is_file(path: bytes, status: "posix.stat_result") -> "bool | None":
-    """Whether our own look at a path finds this file; None if the look itself fails."""
-    try:
-        ours = posix.stat(path)
-    except OSError as error:
-        return False if error.errno in (errno.ENOENT, errno.ENOTDIR) else None
-    return (ours.st_dev, ours.st_ino) == (status.st_dev, status.st_ino)
 
 
 def live_thread(base: str) -> str:
@@ -2038,9 +2108,9 @@ def take_census(proc: str, config: Config) -> "dict[str, object]":
     clock = time.monotonic()
     coverage = Coverage()
     judge_privileges(proc, coverage)
-    describer = Describer(proc, config.argv)
-    walk = Walk(proc, coverage, describer, Budget(config.budget_seconds, config.budget_mib, coverage))
     spaces = Namespaces(proc, coverage)
+    describer = Describer(spaces.mounts, config.argv)
+    walk = Walk(proc, coverage, describer, Budget(config.budget_seconds, config.budget_mib, coverage))
     rows = find_listeners(spaces, walk)
     look_at_queues(rows, spaces, walk)
     rows = look_twice(rows, spaces, walk)
@@ -2193,12 +2263,12 @@ def judge_privileges(proc: str, coverage: Coverage) -> None:
     if not traces:
         coverage.gap("no_sys_ptrace", "without CAP_SYS_PTRACE: descriptors of some processes cannot be read")
     every = parse_mountinfo(read_or(proc + "/self/mountinfo"))
-    mounts = [mount for mount in every if mount[1] == _raw(proc)]
-    hidden, spared = hides_processes(mounts[-1][3]) if mounts else (False, None)
+    mounts = [mount for mount in every if mount[2] == _raw(proc)]
+    hidden, spared = hides_processes(mounts[-1][4]) if mounts else (False, None)
     # Root of a user namespace of its own is no root to processes outside of it.
     real = traces and euid == 0 and is_initial(proc, "user", INITIAL_USER_NAMESPACE)
     if any(
-        mount[1][len(proc) + 1 :][:1].isdigit() for mount in every if mount[1].startswith(_raw(proc) + b"/")
+        mount[2][len(proc) + 1 :][:1].isdigit() for mount in every if mount[2].startswith(_raw(proc) + b"/")
     ):
         coverage.gap("denied_process", "something is mounted over a process's directory in /proc")
     if hidden and not real and spared not in [*posix.getgroups(), posix.getegid()]:
@@ -2439,7 +2509,7 @@ def crash_report(error: BaseException) -> "dict[str, object]":
     """What went wrong and where in this file."""
     trace, where = error.__traceback__, ""
     while trace is not None:
-        where = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
+        where = f"agent.py:{trace.tb_lineno}"
         trace = trace.tb_next
     message = f"{type(error).__name__}: {error}"
     return {"schema": ERROR_SCHEMA, "error": text(message.encode("utf-8", "replace"), 500), "where": where}

@@ -57,10 +57,11 @@ def _digits(data: bytes) -> str:
 
 
 def strip(source: str) -> str:
-    """The source without comments, docstrings, annotations and spare blanks, its variables with short names.
+    """The source without comments, docstrings, annotations and spare blanks, its own names made short.
 
     Text is only cut and names exchanged, so the result needs no newer Python than the source. Lines keep
-    their numbers; functions, classes, attributes and keywords keep their names, for tracebacks and callers.
+    their numbers. Short become variables, functions and classes of the module, and methods that begin with
+    an underscore; other attributes and keywords keep their names.
     Raises SyntaxError; ValueError for text beyond ASCII, a NUL, and code that reaches for variables by text.
     """
     return _stripped(source, ast.parse(source))
@@ -161,15 +162,18 @@ def _annotations(tree: ast.AST, tokens: Iterable[tokenize.TokenInfo]) -> Iterato
 
 
 def _renamings(tree: ast.AST) -> Iterator[_Edit]:
-    """Short names for variables: a name has one new name in the whole source, so nothing is confused."""
+    """Short names: a name has one new name in the whole source, so nothing is confused."""
     places: dict[str, list[_Place]] = {}
     bound: set[str] = set()
+    private = {name for _, name in _methods(tree) if _is_private(name)}
+    for name, place, binds in _names(tree):
+        places.setdefault(name, []).append(place)
+        if binds:
+            bound.add(name)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.arg):
-            name = node.id if isinstance(node, ast.Name) else node.arg
-            places.setdefault(name, []).append((node.lineno, node.col_offset))
-            if isinstance(node, ast.arg) or isinstance(node.ctx, ast.Store):
-                bound.add(name)
+        if isinstance(node, ast.Attribute) and node.attr in private and node.end_lineno is not None:
+            end = node.end_col_offset or 0
+            places.setdefault(node.attr, []).append((node.end_lineno, end - len(node.attr)))
     fixed = set(_fixed_names(tree))
     ours = [name for name in places if name in bound - fixed]
     letters = string.ascii_letters
@@ -183,12 +187,36 @@ def _renamings(tree: ast.AST) -> Iterator[_Edit]:
             yield from ((place, (place[0], place[1] + len(name)), new) for place in places[name])
 
 
+def _names(tree: ast.AST) -> Iterator[tuple[str, _Place, bool]]:
+    """(name, where it stands, whether it is bound there) of variables, functions and classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id, (node.lineno, node.col_offset), isinstance(node.ctx, ast.Store)
+        elif isinstance(node, ast.arg):
+            yield node.arg, (node.lineno, node.col_offset), True
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            word = "def " if isinstance(node, ast.FunctionDef) else "class "
+            yield node.name, (node.lineno, node.col_offset + len(word)), True
+
+
+def _methods(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(class, method) of all classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from ((node.name, item.name) for item in node.body if isinstance(item, ast.FunctionDef))
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
 def _fixed_names(tree: ast.AST) -> Iterator[str]:
-    """Names that not only variables have, and those in f-strings, whose places old Pythons get wrong."""
+    """Names that others know, and those in f-strings, whose places old Pythons get wrong."""
     yield from dir(builtins)
     yield from _LOADERS_NAMES
+    yield from (name for _, name in _methods(tree) if not _is_private(name))
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler):
             yield node.name or ""
         elif isinstance(node, ast.alias):
             yield node.asname or node.name.partition(".")[0]
@@ -197,7 +225,9 @@ def _fixed_names(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             yield from _called_with(node)
         if isinstance(node, ast.JoinedStr):
-            yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+            inside = list(ast.walk(node))
+            yield from (part.id for part in inside if isinstance(part, ast.Name))
+            yield from (part.attr for part in inside if isinstance(part, ast.Attribute))
         if isinstance(node, ast.ClassDef):
             bodies = [item for item in node.body if not isinstance(item, ast.FunctionDef)]
             yield from (part.id for item in bodies for part in ast.walk(item) if isinstance(part, ast.Name))

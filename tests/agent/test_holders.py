@@ -276,7 +276,8 @@ s = listener()
 os.set_inheritable(s.fileno(), True)
 link = "socket:[%d]" % inode(s)
 coverage = agent.Coverage()
-walk = agent.Walk("/proc", coverage, agent.Describer("/proc", "full"), agent.Budget(1e9, 1024, coverage))
+describer = agent.Describer(agent.our_mounts(), "full")
+walk = agent.Walk("/proc", coverage, describer, agent.Budget(1e9, 1024, coverage))
 def tell(*numbers):
     holders = sorted(walk.owners.get(link, {}))
     told = [walk.processes[pid] for pid in numbers if pid in walk.processes]
@@ -414,7 +415,8 @@ os.write(turns[0][1], b"x")
 seen = []
 for _ in range(30):
     coverage = agent.Coverage()
-    walk = agent.Walk("/proc", coverage, agent.Describer("/proc", "full"), agent.Budget(1e9, 1024, coverage))
+    describer = agent.Describer(agent.our_mounts(), "full")
+    walk = agent.Walk("/proc", coverage, describer, agent.Budget(1e9, 1024, coverage))
     rows = agent.find_listeners(agent.Namespaces("/proc", coverage), walk)
     for pid in walk.owners.get(link, {}):
         if pid >= 700:

@@ -158,6 +158,8 @@ VIEWS = ("outside", "inside")
 HARMLESS = ("descriptor", "working directory", "root directory", "memory")
 CASES = [(where, view) for where in HARMLESS for view in VIEWS]
 CASES += [("executable", "inside"), ("linked path", "outside")]
+CASES += [("executable", "outside"), ("linked path", "inside")]
+CASES += [(where, view) for where in ("detached executable", "way into a namespace") for view in VIEWS]
 PATIENCE = 30  # seconds; the server lasts for 40
 
 
@@ -453,6 +455,7 @@ def listening() -> Iterator[int]:
 @example(damages=[(PIDS[0], "", "stat", b"9" * 400)])
 @example(damages=[(PIDS[0], "", "status", b"9" * 400)])
 @example(damages=[(PIDS[0], "", "stat", b"-1")])
+@example(damages=[(PIDS[0], "", "status", b"-1")])
 @example(damages=[(PIDS[1], "", "fdinfo/3", b"4294967296")])
 def test_a_damaged_proc_loses_no_more_than_what_is_damaged(
     tmp_path_factory: pytest.TempPathFactory, listening: int, damages: list[tuple[int, str, str, str | bytes]]

@@ -243,7 +243,7 @@ def framed(body: bytes, nonce: str = NONCE) -> bytes:
 
 
 GOOD = framed(b"{}")
-CRASH = b'{"schema":"fleetaudit.agent-error/1","error":"KeyError: \'x\\u001b\'","where":"main:7"}'
+CRASH = b'{"schema":"fleetaudit.agent-error/1","error":"KeyError: \'x\\u001b\'","where":"agent.py:7"}'
 
 
 def test_one_whole_frame_is_the_answer() -> None:
@@ -263,7 +263,7 @@ def test_one_whole_frame_is_the_answer() -> None:
         (0, GOOD[:-3], b"", OutputError, "end mark"),
         (0, framed(b"x" * 99)[:-80], b"", OutputError, "cut short: .* of 99 bytes"),
         (1, GOOD, b"late\n", OutputError, "ended with status 1: late"),
-        (0, framed(CRASH), b"", OutputError, r"the agent failed: KeyError: 'x\\u001b' in main:7"),
+        (0, framed(CRASH), b"", OutputError, r"the agent failed: KeyError: 'x\\u001b' in agent.py:7"),
         (0, framed(CRASH[:-9]), b"", OutputError, "cannot be read"),
         (127, f"FLEETAUDIT-NO-INTERPRETER {NONCE}\n".encode(), b"", InterpreterError, "no Python"),
         (127, b"FLEETAUDIT-NO-INTERPRETER x\n", b"sh: not found\n", OutputError, "exit status 127"),

@@ -159,8 +159,8 @@ def test_mountinfo_and_hidepid() -> None:
         b"99 1 0:4 net:[4026532000] /run/netns/a\\040b rw shared:5 - nsfs nsfs rw\nbroken\n"
     )
     mounts = agent.parse_mountinfo(data)
-    assert mounts[1][:3] == (b"net:[4026532000]", b"/run/netns/a b", b"nsfs")
-    assert agent.hides_processes(mounts[0][3]) == (True, 7)
+    assert mounts[1][:4] == (b"99", b"net:[4026532000]", b"/run/netns/a b", b"nsfs")
+    assert agent.hides_processes(mounts[0][4]) == (True, 7)
     assert agent.hides_processes(b"rw,hidepid=0") == (False, None)
 
 
@@ -296,7 +296,7 @@ def test_a_damaged_proc_tree_gives_a_description_or_says_it_is_gone(
     assert "shell" not in found, "no executable could be read, so nothing is known of it"
 
 
-DESCRIBER = agent.Describer("/proc", "redacted")
+DESCRIBER = agent.Describer(agent.our_mounts(), "redacted")
 
 
 def test_a_process_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_names_are_complete_where_the_files_are_all_there_is(switch: bytes, whol
 
 
 def test_a_loaded_program_is_judged_by_what_it_is() -> None:
-    known = agent.Executables("/proc")
+    known = agent.Executables(agent.our_mounts())
     shell = os.path.realpath("/bin/sh").encode()
     assert known.is_shell("loader", [b"/lib64/ld.so", shell], b"x") is True
     assert known.is_shell("loader", [b"/lib64/ld.so", b"./renamed"], b"x") is None

@@ -64,6 +64,17 @@ class Empty(Exception):
     """Nothing but words."""
 
 
+class Private:
+    def _inner(self) -> "int":
+        return shown_before(self._kept)
+
+    def _shown(self) -> "str":
+        return f"{self._shown}" if self. _inner() else self._inner . __name__
+
+    def __enter__(self) -> "object":
+        return Empty if self._inner else sys._getframe
+
+
 class Full:
     """Words."""
 
@@ -120,11 +131,16 @@ class WithoutWords(ast.NodeTransformer):
 
 
 def fixed_names(tree: ast.AST) -> dict[str, str]:
-    """What may not be renamed: functions, classes, modules, keywords, and what is bound nowhere."""
+    """What may not be renamed: what others call a class's, modules, keywords, and what is bound nowhere."""
     fixed: set[str | None] = set()
     bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler):
+        if isinstance(node, ast.ClassDef):
+            methods = [item.name for item in node.body if isinstance(item, ast.FunctionDef)]
+            fixed.update(name for name in methods if not name.startswith("_") or name.endswith("__"))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.ExceptHandler):
             fixed.add(node.name)
         elif isinstance(node, ast.Global):
             fixed.update(node.names)
@@ -139,23 +155,30 @@ def fixed_names(tree: ast.AST) -> dict[str, str]:
     return {name: name for name in fixed if name}
 
 
-def variable(node: ast.Name | ast.arg) -> str:
-    return node.id if isinstance(node, ast.Name) else node.arg
+NAMES = {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name", ast.Attribute: "attr"}
+
+
+def is_private(node: object) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__")
 
 
 def assert_same(one: object, other: object, names: dict[str, str]) -> None:
-    """The same tree but for names of variables, each of which has one other name throughout."""
+    """The same tree but for its own names, each of which has one other name throughout."""
     assert type(one) is type(other)
     if isinstance(one, list) and isinstance(other, list):
         assert len(one) == len(other)
         for left, right in zip(one, other, strict=True):
             assert_same(left, right, names)
-    elif isinstance(one, ast.Name | ast.arg) and isinstance(other, ast.Name | ast.arg):
-        right = variable(other)
-        assert names.setdefault(variable(one), right) == right
     elif isinstance(one, ast.AST) and isinstance(other, ast.AST):
+        name = NAMES.get(type(one), "")
+        if name and (name != "attr" or is_private(one) or is_private(other)):
+            left, right = getattr(one, name), getattr(other, name)
+            assert names.setdefault(left, right) == right
+        else:
+            name = ""
         for field in one._fields:
-            assert_same(getattr(one, field, None), getattr(other, field, None), names)
+            if field != name:
+                assert_same(getattr(one, field, None), getattr(other, field, None), names)
     else:
         assert one == other
 
@@ -185,7 +208,7 @@ def test_stripped_is_the_same_program(source: str) -> None:
     tree = ast.parse(stripped, feature_version=(3, 6))
     expected = WithoutWords().visit(ast.parse(source))
     assert_same(tree, expected, names=fixed_names(expected))
-    assert_same(expected, tree, names=fixed_names(tree))
+    assert_same(expected, tree, names=fixed_names(expected))
     assert len(stripped) < 0.75 * len(source)
     assert lines_of(tree) == lines_of(expected)
 
@@ -219,6 +242,8 @@ def test_nothing_for_readers_is_left() -> None:
         ") ->",
         ": int",
         "pairs",
+        "_inner",
+        "Empty",
     )
     for words in gone:
         assert words in EVERYTHING

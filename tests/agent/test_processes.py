@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posix
 import shutil
 import sys
 from datetime import datetime, timezone
@@ -207,8 +206,26 @@ def test_terminals_by_number(number: int, name: str | None) -> None:
 def test_a_path_that_cannot_be_looked_at_is_not_called_another_file(tmp_path: Path) -> None:
     here = (tmp_path / "here").resolve()
     here.write_text("x")
-    status = posix.stat(here)
-    assert agent.is_file(os.fsencode(here), status) is True
-    assert agent.is_file(os.fsencode(tmp_path), status) is False
-    assert agent.is_file(os.fsencode(here / "below"), status) is False, "not a folder"
-    assert agent.is_file(b"/" + b"x" * 300, status) is None, "the look itself failed: name too long"
+    known = agent.Executables(agent.our_mounts())
+    status = known.look(os.fsencode(here))
+    assert known.is_file(os.fsencode(here), status) is True
+    assert known.is_file(os.fsencode(tmp_path), status) is False
+    assert known.is_file(os.fsencode(here / "below"), status) is False, "not a folder"
+    assert known.is_file(b"/" + b"x" * 300, status) is None, "the look itself failed: name too long"
+
+
+def test_a_path_is_looked_at_through_links_but_not_for_ever(tmp_path: Path) -> None:
+    here = tmp_path.resolve() / "here"
+    here.write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/../here")
+    (tmp_path / "way").symlink_to(tmp_path / "folder")
+    for name in ("loop", "bush"):
+        (tmp_path / name).symlink_to(f"{name}/{name}")
+    known = agent.Executables(agent.our_mounts())
+    look = known.look(os.fsencode(here))
+    assert known.look(os.fsencode(tmp_path / "link")) == look
+    assert known.look(os.fsencode(tmp_path) + b"//way/./../here") == look
+    for endless in (tmp_path / "loop", tmp_path / "bush" / "x", Path("/x" * 2000)):
+        with pytest.raises(OSError, match=r"."):
+            known.look(os.fsencode(endless))

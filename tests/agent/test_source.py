@@ -112,7 +112,7 @@ def test_a_crash_is_an_error_in_a_frame() -> None:
     line = broken[: broken.index("Coverage(1)")].count("\n") + 1
     reply = run(b'FLEETAUDIT = {"nonce": "%s"}\n' % NONCE.encode() + packing.pack(broken))
     assert reply.exit_status == 0
-    with pytest.raises(OutputError, match=rf"the agent failed: TypeError: .* in take_census:{line}$"):
+    with pytest.raises(OutputError, match=rf"the agent failed: TypeError: .* in agent.py:{line}$"):
         read_frame(NONCE, reply)
 
 

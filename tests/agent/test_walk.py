@@ -33,7 +33,7 @@ def listener() -> Iterator[socket.socket]:
 
 def make_walk(proc: str = "/proc") -> agent.Walk:
     coverage = agent.Coverage()
-    describer = agent.Describer("/proc", "redacted")
+    describer = agent.Describer(agent.our_mounts(), "redacted")
     return agent.Walk(proc, coverage, describer, agent.Budget(1e9, 1024, coverage))
 
 
@@ -201,14 +201,18 @@ def test_only_the_kernel_is_listened_to(listener: socket.socket, monkeypatch: py
 
 
 def test_programs_in_etc_shells_that_are_no_shells(tmp_path: Path) -> None:
-    known = agent.Executables("/proc")
+    known = agent.Executables(agent.our_mounts())
     for name in ("tmux", "mysh"):
         (tmp_path / name).write_text(name)
         known._register(os.fsencode(tmp_path / name), "shell")
     paths = [tmp_path / name for name in ("tmux", "mysh")]
-    assert [known.kind(os.fsencode(path), path.stat(), str(path)) for path in paths] == ["", "shell"]
-    assert known.kind(b"/opt/nginx", (tmp_path / "tmux").stat(), "/gone") in ("", "unknown")
-    assert known.kind(b"/opt/busybox", (tmp_path / "tmux").stat(), "/x") == "multi-call"
+    assert [known.kind(os.fsencode(path), known.look(os.fsencode(path)), str(path)) for path in paths] == [
+        "",
+        "shell",
+    ]
+    tmux = known.look(os.fsencode(tmp_path / "tmux"))
+    assert known.kind(b"/opt/nginx", tmux, "/gone") in ("", "unknown")
+    assert known.kind(b"/opt/busybox", tmux, "/x") == "multi-call"
 
 
 # ---------------------------------------------------------------- descriptors in flight
