@@ -208,6 +208,7 @@ class Coverage:
         self.vanished: set[str] = set()
         self.vanished_sockets = 0
         self.gaps: list[dict[str, object]] = []
+        self.reduced: list[dict[str, object]] = []  # protocols of which the kernel told less than it can
         self.noted = 0  # how often a gap was met, the same one again included
         self.met = 0  # gaps met, each time anew
 
@@ -629,7 +630,7 @@ def ring_files(data: bytes) -> "tuple[list[str], bool]":
     `UserFiles: N` is followed by N lines `index: name` (io_uring/fdinfo.c); older kernels leave names out.
     """
     lines = data.decode("ascii", "replace").split("\n")
-    expected, names = -1, []
+    expected, names = -1, []  # an empty place has no line, or the name <none>
     for line in lines:
         name, _, value = line.partition(":")
         if name == "UserFiles":
@@ -640,10 +641,10 @@ def ring_files(data: bytes) -> "tuple[list[str], bool]":
             break
     sockets = [name for name in names if name.startswith("socket:[")]
     # Older kernels print a socket's protocol ("TCP") in place of its path, which tells nothing.
-    told = [name for name in names if name.startswith("/") or ":" in name]
+    told = [name for name in names if name.startswith(("/", "<none>")) or ":" in name]
     # Requests under way (PollList), such as accept(2) for ever, hold sockets that are told nowhere.
     pending = any(line.lstrip().startswith("op=") for line in lines)
-    return sockets, not pending and (expected == 0 or expected == len(told))
+    return sockets, not pending and len(told) == len(names) and (bool(names) or expected == 0)
 
 
 def listen_fds(environ: bytes, pids: "list[bytes]") -> bool:
@@ -822,6 +823,7 @@ class Kernel:
         self.protocol = protocol
         self.netlink = self._open()
         self.alike: list[int] = []  # inodes of all that was `alike`
+        self.pieces = 0  # in how many datagrams the last answer came
 
     def _open(self) -> "_socket.socket":
         netlink = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, self.protocol)
@@ -855,7 +857,7 @@ class Kernel:
 
     def _answers(self, many: "tuple[int, dict[int, int]] | None") -> "tuple[list[bytes], bool]":
         answers: list[bytes] = []
-        interrupted = False
+        interrupted, self.pieces = False, 0
         while True:
             data, sender = self.netlink.recvfrom(1 << 16)
             if sender[0]:
@@ -870,6 +872,7 @@ class Kernel:
                     _raise_errno(payload)
                     return answers, interrupted
                 answers.append(payload)
+            self.pieces += 1
 
 
 def inet_request(family: int, number: int, states: int) -> bytes:
@@ -920,6 +923,9 @@ class Dump:
                     rows += self._inet(name, state, request, proc_name and proc_name + suffix, marker)
         rows += self.unix() + self._packet() + self._vsock()
         names: dict[int, str] = {}
+        rows = [
+            *{(row.protocol, row.inode, row.cookie): row for row in rows}.values()
+        ]  # listed twice, `_ask`
         for row in rows:
             row.netns = self.netns
             self.listed.append(row.inode)
@@ -937,16 +943,16 @@ class Dump:
         try:
             if proc_name:
                 family = "inet6" if proc_name.endswith("6") else "inet"
-                return proc_inet_rows(name, family, state, read_table(proc_name))
+                return self._poorer(name, proc_inet_rows(name, family, state, read_table(proc_name)))
         except BROKEN:
             pass
         self._lost(name, marker)
         return []
 
-    def list_connections(self) -> None:
+    def list_connections(self, least: int = STRANGERS_FEW) -> None:
         """Name TCP's sockets with a peer too. Best effort: what stays unnamed is asked one by one."""
         for family, marker in ((AF_INET, "TCP"), (AF_INET6, "TCPv6")):
-            if self.loaded.get(marker, STRANGERS_FEW) < STRANGERS_FEW:
+            if self.loaded.get(marker, least) < least:
                 continue
             request = inet_request(family, 6, CONNECTED)
             try:
@@ -960,20 +966,21 @@ class Dump:
         try:
             answers = self._ask("unix", unix_request(1 << LISTEN | 1 << CLOSE, UNIX_SHOW))
             answers += self._unix_connected()
-            rows = []
             for data in answers:
                 inode = unpack("=I", data, 4)[0]
                 self.listed.append(inode)
-                rows.append(unix_row(data))
                 self._note_queue(inode, data)
-            return [row for row in rows if row is not None]
+            return [row for row in map(unix_row, answers) if row is not None]
         except BROKEN:
             pass
         try:
-            return proc_unix_rows(read_table("unix"))
+            rows = proc_unix_rows(read_table("unix"))
         except BROKEN:
             self._lost("unix", "UNIX")
-        return []
+            return []
+        detail = "without unix_diag nobody can tell where descriptors are in flight"
+        self.coverage.gap("hidden_holders", detail)
+        return self._poorer("unix", rows)
 
     def _unix_connected(self) -> "list[bytes]":
         """Messages of connected sockets that may receive from others, or have something to be read.
@@ -1009,10 +1016,11 @@ class Dump:
         except BROKEN:
             pass
         try:
-            return proc_packet_rows(read_table("packet"))
+            rows = proc_packet_rows(read_table("packet"))
         except BROKEN:
             self._lost("packet", "PACKET")
-        return []
+            return []
+        return self._poorer("packet", rows)
 
     def _vsock(self) -> "list[Row]":
         if self._is_absent("AF_VSOCK"):
@@ -1037,11 +1045,22 @@ class Dump:
         answers: list[bytes] = []
         for _ in range(DUMP_ATTEMPTS):
             answers, interrupted = self.kernel.ask(request, many)
+            if self.kernel.pieces > 1 and not many:
+                # inet_diag goes on at the same place of a list that may have become shorter, and does not say
+                # so: what it jumps over is hardly the same twice.
+                again, broken = self.kernel.ask(request)
+                answers, interrupted = answers + again, interrupted or broken
             if not interrupted:
                 return answers
         detail = f"the list of {name} sockets kept changing while the kernel wrote it"
         self.coverage.gap("dump_interrupted", detail, self.netns, name)
         return answers
+
+    def _poorer(self, name: str, rows: "list[Row]") -> "list[Row]":
+        if rows:
+            lost = ["cookie", "device", "backlog", "v6only", "peer"][: 5 if name == "unix" else 4]
+            self.coverage.reduced.append({"protocol": name, "netns": self.netns, "lost": lost})
+        return rows
 
     def _lost(self, name: str, marker: str) -> None:
         # A counter at 0 proves that there is nothing to list (sock_prot_inuse_get); unix has two counters.
@@ -1189,15 +1208,19 @@ class Namespaces:
         self.vsock_unseen = self.vsock_unseen or dump.vsock_unseen
         return rows
 
-    def look_at_queues(self) -> None:
-        """Learn anew which unix sockets have something in their queue."""
+    def look_again(self, connections: bool = False) -> None:
+        """Learn anew which unix sockets have something in their queue; or list every connection of TCP."""
         self.waiting = set()
         for space in [space for space in self.known.values() if space.dumped]:
             if self._step_into(space):
                 try:
                     with Dump(space.number, self.coverage) as dump:
-                        dump.unix()
+                        if connections:
+                            dump.list_connections(0)
+                        else:
+                            dump.unix()
                     self.waiting |= dump.waiting
+                    self.listed += dump.listed
                 finally:
                     self._step_back(space)
 
@@ -2184,7 +2207,7 @@ def socket_links(numbers: "set[int] | list[int]") -> "set[str]":
 def look_at_queues(rows: "list[Row]", spaces: Namespaces, walk: Walk) -> None:
     """Where descriptors may be in flight, look again: a socket among them has no owner, or one too few."""
     if walk.queues or walk.waiting - walk.met:
-        spaces.look_at_queues()
+        spaces.look_again()
         walk.waiting &= socket_links(spaces.waiting)
     walk.settle_queues(links(rows))
 
@@ -2295,6 +2318,11 @@ def judge_walk(coverage: Coverage, spaces: Namespaces, walk: Walk) -> None:
     if coverage.denied_fds:
         coverage.gap("denied_fd", f"{coverage.denied_fds} descriptors could not be read")
     strangers = walk.strangers
+    if set(walk.held_by) - strangers.listed:
+        spaces.look_again(connections=True)
+        if set(walk.held_by) - strangers.listed - socket_links(spaces.listed):
+            # It may listen where nobody has looked, and a ring is no way to ask it.
+            coverage.gap("netns_not_entered", "an io_uring holds a socket that no list named")
     if strangers.unasked:
         detail = f"{strangers.unasked} sockets could not be asked where they live: {strangers.why}"
         coverage.gap("netns_not_entered", detail)
@@ -2319,6 +2347,7 @@ def coverage_fields(coverage: Coverage) -> "dict[str, object]":
         },
         "sockets": {"vanished": coverage.vanished_sockets},
         "gaps": coverage.gaps,
+        "reduced": coverage.reduced,
     }
 
 

@@ -256,6 +256,57 @@ ready(socket=kept, ring=ring, pid=os.getpid())
     assert found["held_by"] == [{"pid": facts["pid"], "fds": [facts["ring"]]}]
 
 
+def gaps_of_rings(document: Document) -> list[str]:
+    return [gap["detail"] for gap in document["coverage"]["gaps"] if "io_uring" in gap["detail"]]
+
+
+RING = """
+def ring_of(*descriptors):
+    ring = libc.syscall(425, 4, ctypes.create_string_buffer(120))
+    assert ring >= 0, os.strerror(ctypes.get_errno())
+    assert libc.syscall(427, ring, 2, (ctypes.c_int * len(descriptors))(*descriptors), len(descriptors)) == 0
+    return ring
+"""
+
+
+def test_a_ring_beside_an_owner_and_empty_places_in_it(start: Start) -> None:
+    facts = start(
+        RING
+        + """
+s, by = listener(), socket.socket()
+by.connect(s.getsockname())
+to, _ = s.accept()
+ring = ring_of(-1, s.fileno(), -1, to.fileno(), -1)
+to.close()
+ready(socket=inode(s), ring=ring, pid=os.getpid())
+"""
+    )
+    document = take_census()
+    found = socket_on(document, facts["socket"])
+    assert (found["owner_state"], pids(found)) == ("owned", {facts["pid"]})
+    assert found["held_by"] == [{"pid": facts["pid"], "fds": [facts["ring"]]}]
+    assert gaps_of_rings(document) == [], "a connection that only a ring holds is listed too"
+
+
+def test_a_socket_of_a_ring_that_no_namespace_lists_is_a_gap(start: Start) -> None:
+    start(
+        RING
+        + """
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+assert libc.unshare(0x40000000) == 0
+s = listener()
+ring = ring_of(s.fileno())
+s.close()
+assert libc.setns(home, 0x40000000) == 0
+os.close(home)
+ready()
+"""
+    )
+    document = take_census()
+    assert gaps_of_rings(document) == ["an io_uring holds a socket that no list named"]
+    assert "netns_not_entered" in codes(document)
+
+
 INVISIBLE_RING = """
 import mmap
 s = listener()
