@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: help demo test check lint types imports wheel-smoke agent-size bench-agent bench-fleet clean
+.PHONY: help demo test check lint types imports wheel-smoke agent agent-size bench-agent bench-fleet clean
 
 help:
 	@echo "make demo   install fleetaudit and audit a throw-away SSH fleet on this machine"
@@ -40,6 +40,11 @@ imports: $(VENV)/.installed-dev
 
 wheel-smoke: $(VENV)/.installed-dev
 	$(BIN)/python tests/wheel_smoke.py
+
+# After a change of agent.py or packing.py; a test sees that it was not forgotten.
+agent: $(VENV)/.installed
+	$(BIN)/python -c 'from pathlib import Path; from fleetaudit.agent import payload; \
+	  Path(payload.__file__).with_name("agent.packed").write_bytes(payload.packed_file())'
 
 agent-size: $(VENV)/.installed
 	@$(BIN)/python -c 'from fleetaudit.agent.payload import AgentConfig, agent_source, build; \

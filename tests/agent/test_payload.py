@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,36 @@ def test_the_loaders_names_are_not_the_programs() -> None:
     assert f"line {source.count(chr(10)) + 3}, in <module>".encode() in reply.stderr
 
 
+def test_the_package_has_the_agent_packed() -> None:
+    """Compared unpacked: another zlib may press the same into other bytes."""
+    kept = Path(payload.__file__).with_name("agent.packed").read_bytes()
+    assert unpacked(kept) == unpacked(payload.packed_file()), "run `make agent`"
+    assert kept.splitlines()[0] == b"# " + payload.agent_sha256().encode(), "run `make agent`"
+
+
+def unpacked(file: bytes) -> bytes:
+    """Pieces as the loader gets them; and the loader itself."""
+    before, quote, rest = file.partition(b'r"')
+    digits, _, after = rest.partition(b' "')
+    data = bytearray()
+    for place in range(0, len(digits), 5):
+        value = 0
+        for digit in digits[place : place + 5]:
+            value = value * 85 + digit - ord("#")
+        data += value.to_bytes(4, "big")
+    return before.partition(b"\n")[2] + quote + zlib.decompressobj().decompress(bytes(data)) + after
+
+
+def test_another_source_is_not_sent_as_it_was_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = payload.agent_source() + b"# another\nanother = 1\n"
+    monkeypatch.setattr(payload, "agent_source", lambda: changed)
+    monkeypatch.setattr(payload, "agent_sha256", lambda: "0" * 64)
+    assert payload._packed_agent.__wrapped__() == packing.pack(changed.decode())
+    monkeypatch.undo()
+    kept = Path(payload.__file__).with_name("agent.packed").read_bytes()
+    assert payload._packed_agent.__wrapped__() == kept.partition(b"\n")[2]
+
+
 def test_what_is_sent_stays_small() -> None:
     longest = payload.AgentConfig(nonce="n" * 128, name="h" * 253)
     assert len(payload.build(longest)) <= BUDGET
@@ -325,10 +356,12 @@ def test_a_fleet_packs_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return pack(source)
 
     monkeypatch.setattr(payload, "pack", counted)
+    monkeypatch.setattr(payload, "agent_sha256", lambda: "0" * 64)  # not that of agent.packed
     payload._packed_agent.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         configs = [payload.AgentConfig(nonce=f"n{number}") for number in range(8)]
         programs = list(pool.map(payload.build, configs))
+    payload._packed_agent.cache_clear()
     assert len(packed) == 1
     assert len(set(programs)) == 8
 
