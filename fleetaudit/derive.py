@@ -10,8 +10,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeAlias
 
-from fleetaudit.cgroup import Container, container_of, is_claimed, unit_of
+from fleetaudit.cgroup import below, container_of, is_claimed, unit_of
 from fleetaudit.model import (
     UNKNOWN,
     Boundary,
@@ -43,7 +44,8 @@ def derive(outcome: Outcome) -> Outcome:
     if snapshot is None:
         return outcome
     coverage = _coverage(snapshot, outcome.context.boundary)
-    processes = {pid: _placed(process) for pid, process in snapshot.processes.items()}
+    root = _root_of(snapshot) if outcome.context.boundary is Boundary.CONTAINER else ""
+    processes = {pid: _placed(process, root) for pid, process in snapshot.processes.items()}
     inside = [item for item in snapshot.listeners if not _lies_outside(item, outcome.context.boundary)]
     snapshot = replace(
         snapshot,
@@ -136,33 +138,51 @@ def _lies_outside(item: Listener, boundary: Boundary) -> bool:
     return boundary is Boundary.CONTAINER and item.netns.outside
 
 
-def _placed(process: Process) -> Process:
+def _root_of(snapshot: Snapshot) -> str:
+    """The root of the groups of an audited container's own systemd, which as pid 1 is in its init.scope.
+
+    A container without a cgroup namespace of its own reads the host's paths.
+    """
+    init = snapshot.processes.get(1)
+    cgroup = init.cgroup if init is not None and isinstance(init.cgroup, str) else ""
+    return cgroup.removesuffix("/init.scope") if cgroup.endswith("/init.scope") else ""
+
+
+def _placed(process: Process, root: str) -> Process:
     """The process with unit and container read from its cgroup where the host did not give them."""
     if not isinstance(process.cgroup, str):
         return process
-    read = _read_cgroup if len(process.cgroup) <= _REMEMBERED_LENGTH else _read_cgroup.__wrapped__
-    unit, user_unit, container, claimed = read(process.cgroup)
-    name = container.name if container else None
+    short = len(process.cgroup) + len(root) <= _REMEMBERED_LENGTH
+    read = _read_cgroup if short else _read_cgroup.__wrapped__
+    unit, user_unit, container, runtime, pod = read(process.cgroup, root)
     return replace(
         process,
         unit=unit if process.unit is UNKNOWN else process.unit,
         user_unit=user_unit if process.user_unit is UNKNOWN else process.user_unit,
-        container=(UNKNOWN if claimed else name) if process.container is UNKNOWN else process.container,
-        runtime=UNKNOWN if claimed else container and container.runtime,
-        pod=UNKNOWN if claimed else container and container.pod,
+        container=container if process.container is UNKNOWN else process.container,
+        runtime=runtime,
+        pod=pod,
     )
 
 
 # Hosts choose the text: bounded in length too.
 _REMEMBERED_LENGTH = 512
+_Words: TypeAlias = Maybe[str | None]
+_NOWHERE = (UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
 
 
 @lru_cache(1024)
-def _read_cgroup(path: str) -> tuple[str | None, str | None, Container | None, bool]:
-    """(unit, user unit, container, whether that is only claimed) of a cgroup."""
-    container = container_of(path)
+def _read_cgroup(path: str, root: str) -> tuple[_Words, _Words, _Words, _Words, _Words]:
+    """(unit, user unit, container, its runtime, its pod) of a cgroup; outside of `root` nothing is known."""
+    inside = below(root, path)
+    if inside is None:
+        return _NOWHERE
+    container = container_of(inside)
+    if container is None:
+        return *unit_of(inside), None, None, None
     # Below user@UID.service a container's name is the user's own claim: not known.
-    return *unit_of(path), container, container is not None and is_claimed(path)
+    told = (UNKNOWN, UNKNOWN, UNKNOWN) if is_claimed(inside) else container
+    return *unit_of(inside), *told
 
 
 def _listener(item: Listener, processes: Mapping[int, Process]) -> Listener:

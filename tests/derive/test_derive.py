@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleetaudit.cgroup import container_of, unit_of
 from fleetaudit.derive import scope_of
-from fleetaudit.model import HostStatus, Missing
+from fleetaudit.model import UNKNOWN, HostStatus, Missing, Process
 from tests.build import NGINX, PYTHON, SHELL, Wire, outcome, process, snapshot, socket, without
 
 SYSTEMD = "/usr/lib/systemd/systemd"
+ID, INNER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
+POD = "6a1e1b2c-0d3f-4a5b-8c7d-9e0f1a2b3c4d"
+POD_ = POD.replace("-", "_")
+USER = "/user.slice/user-1000.slice/user@1000.service"
+PODMAN = f"libpod-{ID}.scope"
 
 
 @pytest.mark.parametrize(
@@ -68,16 +75,48 @@ def test_scope_of_what_has_no_usual_address() -> None:
         ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope", None),
         ("/init.scope", "init.scope", None),
         ("/system.slice/web.service/system.slice/nginx.service", "web.service", None),
+        ("/system.slice/_cpu.service", "cpu.service", None),  # escaped: it would be a kernel's file name
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", "user@1000.service", "init.scope"),
+        (f"{USER}/app.slice/a.service/b.service", "user@1000.service", "a.service"),
+        (f"{USER}/user.slice/libpod-{ID}.scope/container/x.service", "user@1000.service", PODMAN),
+        (f"{USER}/made/by/hand/nginx.service", "user@1000.service", None),
+        ("/system.slice", None, None),
         ("/", None, None),
+        ("", None, None),
     ],
 )
 def test_unit_is_the_system_managers_word(cgroup: str, unit: str | None, user_unit: str | None) -> None:
     assert unit_of(cgroup) == (unit, user_unit)
 
 
-ID = "0123456789abcdef" * 4
-POD = "6a1e1b2c-0d3f-4a5b-8c7d-9e0f1a2b3c4d"
-POD_ = POD.replace("-", "_")
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("/lxc.payload.web/system.slice/nginx.service", None),
+        ("/lxc.payload.a.slice/nginx.service", None),
+        ("/lxc.payload.nginx.service", None),
+        ("/lxc.monitor.nginx.service", None),
+        ("/lxc/web/ns/system.slice/nginx.service", None),
+        (f"/docker/{ID}/system.slice/nginx.service", None),
+        (f"/docker/{ID}/nginx.service", None),
+        (f"/system.slice/docker-{ID}.scope/system.slice/nginx.service", f"docker-{ID}.scope"),
+        (f"/machine.slice/libpod-{ID}.scope/container/system.slice/nginx.service", PODMAN),
+        ("/machine.slice/machine-web.scope/payload/system.slice/x.service", "machine-web.scope"),
+        (
+            "/machine.slice/systemd-nspawn@web.service/payload/user.slice/user-0.slice/user@0.service/x.scope",
+            "systemd-nspawn@web.service",
+        ),
+        (
+            f"/kubepods.slice/kubepods-pod{POD_}.slice/cri-containerd-{ID}.scope/system.slice/nginx.service",
+            f"cri-containerd-{ID}.scope",
+        ),
+        (f"/kubepods/burstable/pod{POD}/{ID}/system.slice/nginx.service", None),
+        # An engine that is not known: what systemd did not make has no unit of systemd's in it.
+        (f"/default/{ID}/system.slice/nginx.service", None),
+    ],
+)
+def test_a_unit_inside_a_container_is_not_the_hosts(cgroup: str, unit: str | None) -> None:
+    assert unit_of(cgroup) == (unit, None)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +138,112 @@ POD_ = POD.replace("-", "_")
         ("/lxc/web", ("web", "lxc", None)),
         ("/machine.slice/systemd-nspawn@blue.service", ("blue", "nspawn", None)),
         ("/machine.slice/machine-blue.scope", ("blue", "nspawn", None)),
+        (f"/system.slice/web.service/libpod-payload-{ID}", (ID, "podman", None)),
+        (f"/system.slice:docker:{ID}", (ID, "docker", None)),
+        (
+            f"/system.slice/containerd.service/kubepods-burstable-pod{POD_}.slice:cri-containerd:{ID}",
+            (ID, "containerd", POD),
+        ),
         ("/system.slice/docker.service", None),
         ("/system.slice/nginx.service", None),
+        (f"/machine.slice/libpod-conmon-{ID}.scope", None),
+        ("/lxc.monitor.web", None),
+        # Nested: only the outermost is the host's word, the rest is what the container says of itself.
+        (f"/lxc.payload.evil/docker/{INNER}", ("evil", "lxc", None)),
+        (f"/lxc.payload.evil/system.slice/docker-{INNER}.scope", ("evil", "lxc", None)),
+        (f"/docker/{ID}/docker/{INNER}", (ID, "docker", None)),
+        (f"/docker/{ID}/lxc.payload.inner", (ID, "docker", None)),
+        (f"/system.slice/docker-{ID}.scope/docker/{INNER}", (ID, "docker", None)),
+        (
+            f"/machine.slice/machine-web.scope/payload/system.slice/docker-{INNER}.scope",
+            ("web", "nspawn", None),
+        ),
+        (f"/lxc.payload.node/kubepods/besteffort/pod{POD}/{INNER}", ("node", "lxc", None)),
+        (
+            f"/docker/{ID}/kubelet.slice/kubelet-kubepods-pod{POD_}.slice/cri-containerd-{INNER}.scope",
+            (ID, "docker", None),
+        ),
+        (f"/kubepods/burstable/pod{POD}/{ID}/docker/{INNER}", (ID, None, POD)),
+        (f"/kubepods/burstable/pod{POD}/{ID}/kubepods/pod9/{INNER}", (ID, None, POD)),
+        (f"/kubepods/burstable/pod9/{ID}/kubepods/pod{POD}/{INNER}", (ID, None, None)),
     ],
 )
 def test_container_from_cgroup(cgroup: str, container: tuple[str, str | None, str | None] | None) -> None:
     assert container_of(cgroup) == container
+
+
+OUTER = st.sampled_from(
+    [
+        (f"/docker/{ID}", ID, None),
+        (f"/system.slice/docker-{ID}.scope", ID, f"docker-{ID}.scope"),
+        (f"/machine.slice/{PODMAN}", ID, PODMAN),
+        (f"/kubepods.slice/kubepods-pod{POD_}.slice/crio-{ID}.scope", ID, f"crio-{ID}.scope"),
+        (f"/kubepods/burstable/pod{POD}/{ID}", ID, None),
+        ("/lxc.payload.web", "web", None),
+        ("/lxc.payload.nginx.service", "nginx.service", None),
+        ("/lxc.payload.a.slice", "a.slice", None),
+        ("/lxc/web", "web", None),
+        ("/machine.slice/machine-web.scope", "web", "machine-web.scope"),
+        ("/machine.slice/systemd-nspawn@web.service", "web", "systemd-nspawn@web.service"),
+    ]
+)
+PARTS = (
+    f"docker lxc lxc.payload.inner kubepods pod{INNER[:32]} payload system.slice nginx.service "
+    f"user@1000.service machine-x.scope {INNER} docker-{INNER}.scope libpod-{INNER}.scope"
+)
+PART = st.sampled_from(PARTS.split()) | st.text("abc.-:@/", max_size=9)
+
+
+@settings(max_examples=300)
+@given(OUTER, st.lists(PART, max_size=6))
+def test_what_a_container_says_of_itself_changes_nothing(
+    outer: tuple[str, str, str | None], parts: list[str]
+) -> None:
+    path, name, unit = outer
+    inside = "/".join([path, *parts])
+    assert container_of(inside) == container_of(path)
+    assert unit_of(inside) == (unit, None)
+    found = container_of(path)
+    assert found is not None
+    assert found.name == name
+
+
+def placed(cgroup: str, init: str = "/init.scope", **inventory: object) -> Process:
+    wire = snapshot([socket(80)], {80: process(NGINX, cgroup=cgroup)})
+    wire["processes"]["1"]["cgroup"] = init
+    derived = outcome(wire, **inventory).snapshot
+    assert derived is not None
+    return derived.processes[80]
+
+
+def test_below_a_users_manager_a_container_is_claimed_but_not_the_one_around_it() -> None:
+    rootless = placed(f"{USER}/user.slice/libpod-{ID}.scope/container")
+    assert (rootless.unit, rootless.user_unit) == ("user@1000.service", PODMAN)
+    assert [rootless.container, rootless.runtime, rootless.pod] == [UNKNOWN] * 3
+    inside = placed(f"/machine.slice/machine-web.scope/payload{USER}/user.slice/libpod-{ID}.scope")
+    assert (inside.unit, inside.user_unit) == ("machine-web.scope", None)
+    assert (inside.container, inside.runtime) == ("web", "nspawn")
+
+
+def test_in_an_audited_container_units_are_those_of_its_own_manager() -> None:
+    inside = placed(
+        f"/docker/{ID}/system.slice/nginx.service", f"/docker/{ID}/init.scope", boundary="container"
+    )
+    assert (inside.unit, inside.container) == ("nginx.service", None)
+    nested = placed(f"/docker/{ID}/docker/{INNER}", f"/docker/{ID}/init.scope", boundary="container")
+    assert (nested.unit, nested.container) == (None, INNER)
+    beside = placed(
+        f"/docker/{INNER}/system.slice/x.service", f"/docker/{ID}/init.scope", boundary="container"
+    )
+    assert (beside.unit, beside.container) == (UNKNOWN, UNKNOWN)
+    other = placed(f"/docker/{ID}/system.slice/nginx.service", f"/docker/{ID}/init.scope", boundary="host")
+    assert (other.unit, other.container) == (None, ID)
+
+
+@pytest.mark.parametrize("cgroup", [f"/../../docker/{ID}", "/../system.slice/nginx.service", "/.."])
+def test_outside_of_the_agents_own_cgroup_namespace_nothing_is_known(cgroup: str) -> None:
+    found = placed(cgroup)
+    assert [found.unit, found.user_unit, found.container, found.runtime, found.pod] == [UNKNOWN] * 5
 
 
 def inherited(processes: dict[int, Wire], owners: tuple[int, ...]) -> dict[int, str]:

@@ -171,6 +171,21 @@ def test_a_container_below_a_users_manager_is_the_users_claim() -> None:
     assert verdict("allow_owners: [{container: 'ab*'}]", wire) == "unknown"
 
 
+@pytest.mark.parametrize(
+    "outer", ["/lxc.payload.evil", f"/docker/{'ab' * 32}", "/system.slice/machine-x.scope"]
+)
+def test_a_unit_that_a_container_claims_is_not_the_hosts(outer: str) -> None:
+    wire = snapshot([socket(80)], {80: process(PYTHON, cgroup=f"{outer}/system.slice/nginx.service")})
+    assert verdict("allow_owners: [{unit: nginx.service}]", wire) == "fail"
+    assert verdict("require_owners: [{unit: nginx.service}]", wire) == "fail"
+
+
+def test_a_container_that_a_container_claims_is_not_told() -> None:
+    wire = snapshot([socket(80)], {80: process(PYTHON, cgroup=f"/lxc.payload.evil/docker/{'ab' * 32}")})
+    assert verdict("allow_owners: [{container: 'ab*'}]", wire) == "fail"
+    assert verdict("deny_owners: [{container: evil}]", wire) == "fail"
+
+
 def test_kernel_owned_with_hidden_holders_is_not_proved() -> None:
     held = socket(80, (), owner_state="kernel", held_by=[{"pid": 80, "fds": []}])
     wire = snapshot([held], {80: process(PYTHON)}, gaps=["hidden_holders"])
