@@ -602,13 +602,18 @@ def parse_protocols(data: bytes) -> "dict[str, int]":
 
 
 def parse_cgroup(data: bytes) -> "str | None":
-    """The path in systemd's hierarchy of /proc/PID/cgroup (v1 and hybrid), else in the unified one."""
+    """The path in systemd's hierarchy of /proc/PID/cgroup (v1 and hybrid), else in the unified one.
+
+    Where neither tells, the longest path of a controller (v1 without systemd).
+    """
     paths = {}
     for line in data.split(b"\n"):
         part = line.split(b":", 2)
         if len(part) == 3:
             paths[part[1]] = part[2]
     raw = paths.get(b"name=systemd", paths.get(b""))
+    if raw in (None, b"/") and b"name=systemd" not in paths:
+        raw = max(paths.values(), key=len, default=None)
     return None if raw is None else text(raw)
 
 

@@ -230,6 +230,12 @@ def test_cgroup_and_ids() -> None:
     assert agent.parse_cgroup(b"0::/system.slice/a.service\n") == "/system.slice/a.service"
     assert agent.parse_cgroup(b"2:cpu:/x\n1:name=systemd:/y:z\n0::/\n") == "/y:z"
     assert agent.parse_cgroup(b"") is None
+    # Without systemd the controllers of version 1 tell, beside a unified hierarchy that nobody uses.
+    assert agent.parse_cgroup(b"4:memory:/docker/ab\n3:cpu:/\n") == "/docker/ab"
+    assert agent.parse_cgroup(b"5:cpu:/\n4:memory:/docker/ab\n0::/\n") == "/docker/ab"
+    assert agent.parse_cgroup(b"4:memory:/\n0::/\n") == "/"
+    assert agent.parse_cgroup(b"4:memory:/docker/ab\n0::/web\n") == "/web"
+    assert agent.parse_cgroup(b"4:memory:/docker/ab\n1:name=systemd:/\n0::/\n") == "/"
     assert agent.parse_ids(b"root:x:0:0\ntoor:x:0:0\n#:x\n+::\n\xff:x:5:5\n") == {0: "root", 5: r"\xff"}
     assert agent.parse_release(b'ID=debian\nVERSION_ID="12"\n# c\n') == {"ID": "debian", "VERSION_ID": "12"}
 
