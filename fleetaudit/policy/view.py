@@ -7,23 +7,27 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleetaudit.model import UNKNOWN, Gap, Listener, Missing, NetworkNamespace, Snapshot
+from fleetaudit.policy.fields import PROTOCOLS
 from fleetaudit.policy.truth import Truth
 
-# What each gap code may hide. Owners: holders of listeners that were seen. Listeners: whole listeners,
-# "elsewhere" (in a namespace other than the host's) or "anywhere". A code that is not here may hide both.
-_HIDES: Final[Mapping[str, tuple[bool, str]]] = {
-    "not_root": (True, "elsewhere"),
-    "no_sys_ptrace": (True, "elsewhere"),
-    "denied_process": (True, "elsewhere"),
-    "denied_fd": (True, "elsewhere"),
-    "hidepid": (True, "elsewhere"),
-    "pid_namespace": (True, "elsewhere"),
-    "hidden_holders": (True, ""),
-    "netns_not_entered": (False, "elsewhere"),
-    "protocol_not_dumped": (False, "anywhere"),
-    "dump_interrupted": (False, "anywhere"),
+# What each gap code may hide. Owners, holders of listeners that were seen: "any", or "queued" ones. (A
+# descriptor in flight waits in a unix socket, in whichever namespace that is: who did not look at the unix
+# sockets of one does not know every holder of any listener.) Listeners, whole ones: "elsewhere", in a namespace
+# other than the host's, or "anywhere". A code that is not here may hide both.
+_HIDES: Final[Mapping[str, tuple[str, str]]] = {
+    "not_root": ("any", "elsewhere"),
+    "no_sys_ptrace": ("any", "elsewhere"),
+    "denied_process": ("any", "elsewhere"),
+    "denied_fd": ("any", "elsewhere"),
+    "hidepid": ("any", "elsewhere"),
+    "pid_namespace": ("any", "elsewhere"),
+    "budget": ("any", "elsewhere"),  # the walk stops, not the lists of the namespaces that are known
+    "hidden_holders": ("any", "elsewhere"),  # what is in flight can be all that keeps its namespace alive
+    "netns_not_entered": ("any", "elsewhere"),  # the unix sockets there were not looked at
+    "protocol_not_dumped": ("queued", "anywhere"),
+    "dump_interrupted": ("queued", "anywhere"),
 }
-_HIDES_ALL = (True, "anywhere")
+_HIDES_ALL = ("any", "anywhere")
 _TELLS_OWNERS = ("owned", "queue", "io_uring", "kernel")
 
 
@@ -68,11 +72,15 @@ def view_of(snapshot: Snapshot) -> HostView:
     gaps = snapshot.coverage.gaps
     return HostView(
         listeners=snapshot.listeners,
-        owner_gaps=tuple(gap for gap in gaps if _HIDES.get(gap.code, _HIDES_ALL)[0]),
-        ghosts=tuple(
-            (gap, _ghost(gap, where, names)) for gap in gaps if (where := _HIDES.get(gap.code, _HIDES_ALL)[1])
-        ),
+        owner_gaps=tuple(gap for gap in gaps if _hides_owners(gap)),
+        ghosts=tuple((gap, _ghost(gap, names)) for gap in gaps),
     )
+
+
+def _hides_owners(gap: Gap) -> bool:
+    # A protocol that is not told, or that nobody knows, may be that of the unix sockets.
+    owners, _ = _HIDES.get(gap.code, _HIDES_ALL)
+    return owners == "any" or gap.protocol == "unix" or gap.protocol not in PROTOCOLS
 
 
 def sentence(gaps: Iterable[Gap]) -> str:
@@ -80,7 +88,8 @@ def sentence(gaps: Iterable[Gap]) -> str:
     return "; ".join(sorted({f"{gap.code}: {gap.detail}" if gap.detail else gap.code for gap in gaps}))
 
 
-def _ghost(gap: Gap, where: str, names: Mapping[int | str, NetworkNamespace]) -> Listener:
+def _ghost(gap: Gap, names: Mapping[int | str, NetworkNamespace]) -> Listener:
+    _, where = _HIDES.get(gap.code, _HIDES_ALL)
     if not isinstance(gap.netns, Missing):
         netns = names.get(gap.netns) or NetworkNamespace(gap.netns)
     else:
