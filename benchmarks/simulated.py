@@ -13,15 +13,16 @@ import tempfile
 from pathlib import Path
 
 from fleetaudit.agent.launch import AgentConversation, read_frame
-from fleetaudit.audit import require_targets
-from fleetaudit.cli.files import read_policies
-from fleetaudit.cli.judging import conclude, describe_run, utc_now
+from fleetaudit.cli.judging import conclude
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import parse_outputs
-from fleetaudit.collect import Agent, Collection
+from fleetaudit.collection import Agent, Collection
 from fleetaudit.conversation import Conversation, Reply
+from fleetaudit.inputs import read_policies
 from fleetaudit.journal import Journal
+from fleetaudit.judgement import describe_run, require_targets, utc_now
 from fleetaudit.model import Boundary, Host, HostContext, HostStatus
+from fleetaudit.snapshot import decode_line
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import MemoryTransport
 
@@ -61,7 +62,7 @@ def audit(snapshot: bytes, count: int, folder: Path) -> None:
         raise RuntimeError(f"{len(journal.answered)} of {count} hosts answered")
     run = describe_run("run", started, counted, (), {})
     judging = Judging((), (), "low", 100.0, allow_unjudged=False, include_pass=False, quiet=True)
-    conclude(journal.lines_in_host_order(), policies, run, judging, outputs)
+    conclude(map(decode_line, journal.lines_in_host_order()), policies, run, judging, outputs)
     journal.close()
 
 

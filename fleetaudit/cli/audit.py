@@ -6,12 +6,10 @@ from collections.abc import Mapping
 
 import click
 
-from fleetaudit.audit import require_targets
 from fleetaudit.cli.collect import lines_to
-from fleetaudit.cli.files import read_policies
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
-from fleetaudit.cli.judging import conclude, describe_run, warn_idle
+from fleetaudit.cli.judging import conclude, warn_idle
 from fleetaudit.cli.options import (
     CONNECTION,
     JUDGEMENT,
@@ -26,6 +24,9 @@ from fleetaudit.cli.options import (
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.cli.session import gather, targets
 from fleetaudit.cli.state import recording
+from fleetaudit.inputs import read_policies
+from fleetaudit.judgement import describe_run, require_targets
+from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import ExitCode
 
 
@@ -60,8 +61,8 @@ def command(snapshots: str | None, **options: object) -> int:
                     put(line + b"\n")
         asked = _recorded(options)
         run = describe_run(kept.run_id, kept.started, counted, goal.sources, asked, complete=complete)
-        lines = kept.journal.lines_in_host_order()
-        code, written = conclude(lines, policies, run, judging, outputs, interrupt=interrupt)
+        outcomes = map(decode_line, kept.journal.lines_in_host_order())
+        code, written = conclude(outcomes, policies, run, judging, outputs, interrupt=interrupt)
         written = kept.write_retry_file() and written
         kept.ended_well = complete and written and not interrupt.happened
         return ExitCode.INCOMPLETE if not written and code is ExitCode.COMPLIANT else code

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import click
 
-from fleetaudit.audit import moment, require_targets, within_age
 from fleetaudit.cli.console import say
-from fleetaudit.cli.files import open_snapshots, read_policies
-from fleetaudit.cli.judging import conclude, describe_run, new_run_id, utc_now, warn_idle
+from fleetaudit.cli.judging import conclude, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
-from fleetaudit.inventory import load
-from fleetaudit.model import HostContext, Outcome, Source
+from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
+from fleetaudit.judgement import adjusted, describe_run, moment, new_run_id, require_targets, utc_now
 from fleetaudit.saved import index
+from fleetaudit.snapshot import decode_line
 from fleetaudit.text import visible
 
 
@@ -48,12 +45,9 @@ def command(
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
     started = utc_now()
     judged_at = moment(now) if now else started
-    contexts, sources = _contexts(inventory)
+    contexts, sources = contexts_of(inventory)
 
-    def adjust(outcome: Outcome) -> Outcome:
-        outcome = replace(outcome, context=contexts.get(outcome.host, outcome.context))
-        return outcome if max_age is None else within_age(outcome, judged_at, timedelta(hours=max_age))
-
+    oldest = None if max_age is None else timedelta(hours=max_age)
     with ExitStack() as stack:
         saved = index(open_snapshots(snapshots, stack), latest=latest)
         hosts = [(host, contexts.get(host, context)) for host, context in saved.targets]
@@ -65,13 +59,6 @@ def command(
         warn_idle(counted)
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
         run = describe_run(new_run_id(started), started, counted, sources, recorded)
-        code, _ = conclude(saved, policies, run, judging, outputs, adjust=adjust)
+        outcomes = adjusted(map(decode_line, saved), contexts, oldest, judged_at)
+        code, _ = conclude(outcomes, policies, run, judging, outputs)
         return code
-
-
-def _contexts(sources: tuple[str, ...]) -> tuple[dict[str, HostContext], tuple[Source, ...]]:
-    """What an inventory given now says of hosts; it overrides what was saved with their snapshots."""
-    if not sources:
-        return {}, ()
-    inventory = load(sources, home=str(Path.home()))
-    return {host.name: host.context for host in inventory.hosts}, inventory.sources

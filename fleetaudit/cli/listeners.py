@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 import click
 
 from fleetaudit.cli.console import say
-from fleetaudit.cli.files import open_snapshots
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
 from fleetaudit.cli.session import collecting, targets
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.inputs import open_snapshots
 from fleetaudit.journal import Journal
 from fleetaudit.model import Listener, Outcome, Owner
 from fleetaudit.policy.fields import LISTENER_FIELDS

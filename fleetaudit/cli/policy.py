@@ -8,9 +8,9 @@ import click
 
 from fleetaudit import yamlio
 from fleetaudit.cli.console import say
-from fleetaudit.cli.files import read_bytes, read_policies
 from fleetaudit.derive import derive
 from fleetaudit.errors import PolicyError, Problem
+from fleetaudit.inputs import read_bytes, read_policies
 from fleetaudit.model import Outcome
 from fleetaudit.policy.lint import lint
 from fleetaudit.policy.testing import TestCase, run

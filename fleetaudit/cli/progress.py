@@ -11,10 +11,10 @@ from dataclasses import asdict
 from datetime import datetime
 
 from fleetaudit.cli.console import say
-from fleetaudit.cli.judging import stamp, utc_now
 from fleetaudit.cli.options import Connecting
 from fleetaudit.cli.standing import Standing
 from fleetaudit.events import Observer
+from fleetaudit.judgement import stamp, utc_now
 from fleetaudit.model import HostStatus
 from fleetaudit.text import visible
 

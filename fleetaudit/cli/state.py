@@ -13,14 +13,13 @@ from datetime import datetime
 from pathlib import Path
 
 from fleetaudit import __version__
-from fleetaudit.audit import moment
 from fleetaudit.cli.console import say
-from fleetaudit.cli.judging import new_run_id, stamp, utc_now
 from fleetaudit.cli.options import Keeping
 from fleetaudit.cli.wholefile import WholeFile
-from fleetaudit.collect import Collected, context_digest
+from fleetaudit.collection import Collected, context_digest
 from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.journal import FILE, Journal, RunRecord
+from fleetaudit.judgement import moment, new_run_id, stamp, utc_now
 from fleetaudit.model import Host, HostStatus
 from fleetaudit.text import visible
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from fleetaudit import patterns
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
-from fleetaudit.inventory import ansible_yaml, files, host_list
+from fleetaudit.inventory import ansible_yaml, files, host_list, plugin
 from fleetaudit.inventory.base import Format, Overrides, Stated, apply
 from fleetaudit.inventory.tree import ALL, Member, Tree
 from fleetaudit.inventory.variables import state
@@ -92,7 +92,8 @@ def load(
 ) -> Inventory:
     """The inventory that the sources make together, a later one winning over an earlier one.
 
-    A source is a path for `read` or a list of hosts (`host1,host2,`). `home` stands for ~ in key paths.
+    A source is a path for `read`, a list of hosts (`host1,host2,`) or `NAME:WHAT` for a plugin. `home` stands
+    for ~ in key paths.
     Raises InventoryError with every mistake of the first stage that finds one.
     """
     if not sources:
@@ -119,6 +120,10 @@ def load(
 
 
 def _add(source: str, read: Callable[[str], bytes], tree: Tree) -> Source:
+    told = plugin.read(source, FORMATS)
+    if told:
+        ansible_yaml.parse(told[1], source, tree)
+        return Source(path=source, sha256=hashlib.sha256(told[1]).hexdigest(), name=told[0])
     name, form = next(((name, form) for name, form in FORMATS.items() if form.claims(source)), ("", None))
     if form is None:
         raise InventoryError(Problem("the name of an inventory is empty", hint="write -i FILE"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from fleetaudit import plugins
 from fleetaudit.errors import Place, Problem
 from fleetaudit.inventory.base import BECOME_METHODS, Stated
 from fleetaudit.inventory.tree import Member, Variable
@@ -249,9 +250,11 @@ def _method(value: object) -> str:
 
 def _transport(value: object) -> str:
     name = _COLLECTION.sub("", _text(value), count=1)
-    if name not in _TRANSPORTS:
+    if name in _TRANSPORTS:
+        return _TRANSPORTS[name]
+    if name not in plugins.names(plugins.TRANSPORTS):
         raise _Mistake(f"'{visible(name)}' connections are not supported", "write ssh or local")
-    return _TRANSPORTS[name]
+    return name
 
 
 def _expand(path: str, home: str) -> str:

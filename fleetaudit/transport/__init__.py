@@ -1,4 +1,8 @@
-"""Transports by name. A module is imported on first use: paramiko costs 0.2 s that --local need not pay."""
+"""Transports by name. A module is imported on first use: paramiko costs 0.2 s that --local need not pay.
+
+Other distributions add names as entry points of the group `fleetaudit.transports`, each naming a function
+`open_transport(options: SshOptions) -> Transport`; the names of the table stay what they are.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Final
 
+from fleetaudit import plugins
 from fleetaudit.errors import InventoryError
 from fleetaudit.transport.base import Transport
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
@@ -37,16 +42,13 @@ class Transports:
             self.get(name)
 
     def get(self, name: str) -> Transport:
-        """The transport of this name. Raises InventoryError for one that does not exist."""
+        """The transport of this name.
+
+        Raises InventoryError for one that does not exist, ConfigError for a plugin that cannot be used.
+        """
         with self._lock:
             if name not in self._open:
-                if name not in TRANSPORTS:
-                    known = ", ".join(sorted(TRANSPORTS))
-                    raise InventoryError(f"unknown connection {name!r}; fleetaudit has: {known}")
-                factory: Callable[[SshOptions], Transport] = importlib.import_module(
-                    TRANSPORTS[name]
-                ).open_transport
-                self._open[name] = factory(self._options)
+                self._open[name] = _open(name, self._options)
             return self._open[name]
 
     def cancel(self) -> None:
@@ -66,3 +68,22 @@ class Transports:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(name: str, options: SshOptions) -> Transport:
+    if name not in TRANSPORTS:
+        return _open_plugin(name, options)
+    factory: Callable[[SshOptions], Transport] = importlib.import_module(TRANSPORTS[name]).open_transport
+    return factory(options)
+
+
+def _open_plugin(name: str, options: SshOptions) -> Transport:
+    plugin = plugins.find(plugins.TRANSPORTS, name)
+    if plugin is None:
+        known = ", ".join(sorted({*TRANSPORTS, *plugins.names(plugins.TRANSPORTS)}))
+        raise InventoryError(f"unknown connection {name!r}; fleetaudit has: {known}")
+    transport: Transport = plugin(options)
+    missing = [part for part in ("run", "cancel", "close") if not callable(getattr(transport, part, None))]
+    if missing:
+        raise plugin.broken(f"what it opened has no {', '.join(missing)}()")
+    return transport

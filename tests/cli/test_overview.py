@@ -24,4 +24,4 @@ def test_help_imports_no_command() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *overview, modules = done.stdout.splitlines()
     assert [line.split()[0] for line in overview[overview.index("Commands:") + 1 :]] == list(COMMANDS)
-    assert not {"fleetaudit.cli.audit", "fleetaudit.collect", "paramiko", "yaml"} & set(modules.split())
+    assert not {"fleetaudit.cli.audit", "fleetaudit.collection", "paramiko", "yaml"} & set(modules.split())

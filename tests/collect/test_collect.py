@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from fleetaudit.agent import launch
 from fleetaudit.agent.launch import AgentConversation
 from fleetaudit.agent.payload import AgentConfig, build
-from fleetaudit.collect import Agent, Clock, Collected, Collection, CollectOptions, snapshot_line
+from fleetaudit.collection import Agent, Clock, Collected, Collection, CollectOptions, snapshot_line
 from fleetaudit.conversation import Conversation, Reply, Say, Stream
 from fleetaudit.errors import (
     AuthError,

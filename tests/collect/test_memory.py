@@ -8,12 +8,13 @@ import tracemalloc
 from pathlib import Path
 
 from fleetaudit.agent.launch import AgentConversation
-from fleetaudit.audit import report
-from fleetaudit.collect import Agent, Collection, CollectOptions
+from fleetaudit.collection import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.journal import Journal
+from fleetaudit.judgement import report
 from fleetaudit.model import Host, Run
 from fleetaudit.report import RENDERERS, RenderOptions, drive, parts
+from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import Gate, Tally
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import MemoryTransport
@@ -79,7 +80,9 @@ def audit(directory: Path, count: int) -> int:
                 journal.append(collected.line, collected.outcome.host)
         assert len(journal.answered) == count
         tally = Tally(Gate())
-        document = report(journal.lines_in_host_order(), policies, Run("r", "t", "t", "v"), tally)
+        document = report(
+            map(decode_line, journal.lines_in_host_order()), policies, Run("r", "t", "t", "v"), tally
+        )
         renderers = [part.renderer for name in RENDERERS for part in parts(name, RenderOptions())]
         for _ in drive(document, renderers):
             pass

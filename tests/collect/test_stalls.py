@@ -15,7 +15,7 @@ import paramiko
 import pytest
 
 from fleetaudit.agent.launch import AgentConversation, read_frame
-from fleetaudit.collect import Agent, Collected, Collection, CollectOptions
+from fleetaudit.collection import Agent, Collected, Collection, CollectOptions
 from fleetaudit.events import Observer
 from fleetaudit.model import Host, HostStatus
 from fleetaudit.transport import HostKeyChecking, SshOptions, Transports

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from fleetaudit.audit import moment
 from fleetaudit.errors import ConfigError
+from fleetaudit.judgement import moment
 from fleetaudit.model import HostAudit, HostStatus, Outcome, Result, Severity, Snapshot, Verdict
 from fleetaudit.summary import ExitCode, Gate, Tally
 from tests.build import outcome, snapshot

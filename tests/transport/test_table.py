@@ -27,7 +27,7 @@ def test_an_unknown_name_says_what_there_is() -> None:
 
 def test_the_local_transport_does_not_import_an_ssh_library() -> None:
     code = (
-        "import sys; from fleetaudit.transport import SshOptions, Transports; import fleetaudit.collect;"
+        "import sys; from fleetaudit.transport import SshOptions, Transports; import fleetaudit.collection;"
         "Transports(SshOptions()).get('local');"
         "sys.exit(any(name in sys.modules for name in ('paramiko', 'cryptography')))"
     )

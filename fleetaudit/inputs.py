@@ -1,4 +1,4 @@
-"""Reading the user's files: policies and snapshots, with messages that name what is missing."""
+"""Reading the user's files: policies, snapshots, inventories, with messages that name what is missing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from fleetaudit import yamlio
+from fleetaudit import inventory, yamlio
 from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.model import HostContext, Source
 from fleetaudit.policy.load import load
 from fleetaudit.policy.model import Policy
 from fleetaudit.text import visible
@@ -80,3 +81,11 @@ def open_snapshots(paths: Sequence[str], stack: ExitStack) -> list[tuple[str, Bi
         except OSError as error:
             raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error
     return opened
+
+
+def contexts_of(sources: Sequence[str]) -> tuple[dict[str, HostContext], tuple[Source, ...]]:
+    """What an inventory given now says of hosts; it overrides what was saved with their snapshots."""
+    if not sources:
+        return {}, ()
+    found = inventory.load(sources, home=str(Path.home()))
+    return {host.name: host.context for host in found.hosts}, found.sources
