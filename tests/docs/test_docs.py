@@ -1,4 +1,4 @@
-"""Every command and every YAML example in the documentation is executed."""
+"""Every command, every YAML and every Python example in the documentation is executed."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def blocks() -> Iterator[Block]:
 BLOCKS = list(blocks())
 YAML = [block for block in BLOCKS if block.info.startswith("yaml")]
 SHELL = [block for block in BLOCKS if block.info == "sh"]
+PYTHON = [block for block in BLOCKS if block.info in ("python", "python test")]
 COMMANDS = [
     (block, line) for block in SHELL for line in block.body.replace("\\\n", " ").splitlines() if line.strip()
 ]
@@ -57,7 +58,9 @@ COMMANDS = [
 def test_there_is_something_to_check_and_every_block_is_of_a_known_kind() -> None:
     assert len(YAML) > 5
     assert len(COMMANDS) > 5
+    assert len(PYTHON) > 3
     kinds = {"sh", "text", "json", "yaml policy", "yaml rules", "yaml inventory", "yaml policy-test"}
+    kinds |= {"python", "python test"}
     assert [str(block) for block in BLOCKS if block.info not in kinds] == []
 
 
@@ -90,6 +93,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+def surroundings(home: Path) -> dict[str, str]:
+    return os.environ | {
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(home / "state"),
+    }
+
+
+def provide_snapshots(text: str, home: Path) -> None:
+    """What an example before this one has written."""
+    if "snapshots.jsonl" in text and not (home / "snapshots.jsonl").exists():
+        collect = [sys.executable, "-m", "fleetaudit", "collect", "-i", "inventory.yaml"]
+        collect += ["--output", "snapshots.jsonl"]
+        subprocess.run(collect, cwd=home, env=surroundings(home), check=False, timeout=120)
+
+
 @pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{block}-{line}" for block, line in COMMANDS])
 def test_commands_run(block: Block, command: str, home: Path) -> None:
     if command.startswith("make "):
@@ -104,16 +123,8 @@ def test_commands_run(block: Block, command: str, home: Path) -> None:
     wrapper = programs / "fleetaudit"
     wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -m fleetaudit "$@"\n')
     wrapper.chmod(0o755)
-    environment = os.environ | {
-        "HOME": str(home),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "XDG_STATE_HOME": str(home / "state"),
-    }
-    snapshots = home / "snapshots.jsonl"
-    if "snapshots.jsonl" in command and not snapshots.exists():
-        collect = "fleetaudit collect -i inventory.yaml --output snapshots.jsonl"
-        subprocess.run(["sh", "-c", collect], cwd=home, env=environment, check=False, timeout=120)
+    environment = surroundings(home) | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    provide_snapshots(command, home)
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=home,
@@ -124,3 +135,23 @@ def test_commands_run(block: Block, command: str, home: Path) -> None:
     )
     assert done.returncode in (0, 1, 3), f"{command}: {done.returncode}\n{done.stderr.decode()}"
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_examples_run(block: Block, home: Path) -> None:
+    """A test by pytest, anything else as a script; a warning, such as of a file left open, is a failure."""
+    provide_snapshots(block.body, home)
+    script = home / "test_example.py"
+    script.write_text(block.body)
+    how = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if block.info == "python test" else ["-W", "error"]
+    done = subprocess.run(
+        [sys.executable, *how, str(script)],
+        cwd=home,
+        env=surroundings(home),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
