@@ -108,15 +108,11 @@ def test_a_host_that_was_not_reached_is_no_pass(policy: Path) -> None:
 
 def test_a_run_that_stopped_by_itself_is_not_compliant(policy: Path) -> None:
     options = fleetaudit.Options(forks=1, max_fail=0)
-    answers: dict[str, Wire | HostError] = {"a": AuthError("no"), "b": CLEAN}
-    targets = hosts("a", "b")
+    answers: dict[str, Wire | HostError] = {"a": CLEAN, "b": AuthError("no"), "c": CLEAN}
     with fleetaudit.audit(
-        targets, policy, options=options, transports=memory(answers), require_coverage=0
+        hosts("a", "b", "c"), policy, options=options, transports=memory(answers), require_coverage=0
     ) as report:
-        assert [audit.outcome.status for audit in report] == [
-            HostStatus.AUTH_FAILED,
-            HostStatus.NOT_ATTEMPTED,
-        ]
+        assert [audit.outcome.status.value for audit in report] == ["ok", "auth_failed", "not_attempted"]
         assert not report.run.complete
         assert report.summary.exit_code == 3
 
@@ -228,6 +224,24 @@ def test_a_collection_left_in_the_middle_ends_its_threads() -> None:
         break
     gc.collect()
     assert own_threads() == []
+
+
+def test_transports_are_closed_whichever_way_it_ends(policy: Path) -> None:
+    class Noting(MemoryTransport):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    exhausted, left, never = (Noting(telling(ANSWERS)) for _ in range(3))
+    kept = fleetaudit.collect(hosts("web1"), transports={"memory": exhausted})
+    assert len(list(kept)) == 1
+    assert exhausted.closed == 1
+    with fleetaudit.collect(hosts("web1", "web2"), transports={"memory": left}) as outcomes:
+        next(outcomes)
+    with fleetaudit.collect(hosts("web1"), transports={"memory": never}):
+        pass
+    assert (left.closed, never.closed) == (1, 1)
 
 
 def test_one_that_never_began_closes() -> None:
@@ -361,6 +375,7 @@ def test_no_password_is_on_record(policy: Path) -> None:
     with fleetaudit.audit(hosts("web1"), policy, options=options, transports=memory()) as report:
         document = b"".join(report.render("json"))
         assert report.run.options["forks"] == 7
+        assert not {"password", "become_password", "private_key"} & set(report.run.options)
     assert b"hunter" not in document
     assert "hunter" not in repr(options)
 
