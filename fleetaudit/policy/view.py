@@ -12,8 +12,8 @@ from fleetaudit.policy.truth import Truth
 
 # What each gap code may hide. Owners, holders of listeners that were seen: "any", or "queued" ones. (A
 # descriptor in flight waits in a unix socket, in whichever namespace that is: who did not look at the unix
-# sockets of one does not know every holder of any listener.) Listeners, whole ones: "elsewhere", in a namespace
-# other than the host's, or "anywhere". A code that is not here may hide both.
+# sockets of one does not know every holder of any listener.) Listeners, whole ones: "elsewhere", in a
+# namespace other than the host's, or "anywhere". A code that is not here may hide both.
 _HIDES: Final[Mapping[str, tuple[str, str]]] = {
     "not_root": ("any", "elsewhere"),
     "no_sys_ptrace": ("any", "elsewhere"),
