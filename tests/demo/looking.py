@@ -38,7 +38,7 @@ def namespace_of(pid, descriptor):
     copy = libc.syscall(438, handle, descriptor, 0)
     try:
         namespace = fcntl.ioctl(copy, SIOCGSKNS)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the process or its descriptor is gone, and copy is -1
         return 0
     found = os.fstat(namespace).st_ino
     for each in (namespace, copy, handle):
@@ -54,8 +54,8 @@ for path in glob.glob("/proc/[0-9]*"):
     reachable.add(number(link(path + "/ns/net")))
     try:
         with open(path + "/cmdline", "rb") as stream:
-            argv = [part.decode() for part in stream.read().split(b"\0")[:-1]]
-        with open(path + "/stat") as stream:
+            argv = [part.decode("utf-8", "replace") for part in stream.read().split(b"\0")[:-1]]
+        with open(path + "/stat", errors="replace") as stream:
             processes[pid] = [int(stream.read().rpartition(")")[2].split()[1]), argv]
         descriptors = os.listdir(path + "/fd")
     except OSError:
@@ -163,7 +163,7 @@ def look(fleet: DemoFleet, name: str) -> Seen:
     with log_in(fleet, name) as client:
         interpreter = inventory_value(fleet, "ansible_python_interpreter")
         status, output, errors = run(client, f"'{interpreter}' -I -S -", LOOK_AROUND.encode())
-    assert (status, errors) == (0, b"")
+    assert (status, errors) == (0, b""), (status, errors)
     said = json.loads(output)
     processes = {int(pid): values for pid, values in said["processes"].items()}
     return Seen(
