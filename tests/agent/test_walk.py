@@ -187,7 +187,8 @@ class Forged(_socket.socket):
     """A netlink socket to which another process sends an end of the list before the kernel can answer."""
 
     def send(self, data: bytes) -> int:  # type: ignore[override]  # only this form is used
-        self.bind((0, 0))
+        if not self.getsockname()[0]:
+            self.bind((0, 0))
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as stranger:
             stranger.sendto(struct.pack("=IHHIIi", 20, agent.NLMSG_DONE, 2, 1, 0, 0), self.getsockname())
         return super().send(data)

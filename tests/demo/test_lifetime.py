@@ -113,7 +113,7 @@ def test_a_host_ends_when_its_acceptor_is_killed(tmp_path: Path, way: Way, wait_
 
 def _command(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
