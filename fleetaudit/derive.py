@@ -190,7 +190,7 @@ def _listener(item: Listener, processes: Mapping[int, Process]) -> Listener:
     holders = {owner.process.pid: owner for owner in owners}
     return replace(
         item,
-        owners=tuple(_with_origin(owner, holders) for owner in owners),
+        owners=tuple(_with_origin(owner, holders, processes) for owner in owners),
         held_by=tuple(_with_ancestors(owner, processes) for owner in item.held_by),
         scope=scope_of(item.address, item.family, item.device),
         ephemeral=_ephemeral(item),
@@ -246,8 +246,10 @@ def is_reparented(process: Process, ancestors: Sequence[Process]) -> bool:
 # ---------------------------------------------------------------- how an owner came to its socket
 
 
-def _with_origin(owner: Owner, holders: Mapping[int, Owner]) -> Owner:
+def _with_origin(owner: Owner, holders: Mapping[int, Owner], processes: Mapping[int, Process]) -> Owner:
     inherited, certain, by = _origin(owner, holders)
+    if inherited is Inherited.ORIGINAL and not certain and _left_its_session(owner, processes):
+        inherited = Inherited.ORPHAN
     if isinstance(inherited, Missing) and isinstance(owner.process.inherited, str):
         hint = owner.process.inherited
         if hint in {kind.value for kind in Inherited}:
@@ -330,6 +332,18 @@ def _adrift(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited
     if process.shell is True:
         return Inherited.ORPHAN, True, None
     return (UNKNOWN if isinstance(process.shell, Missing) else Inherited.ORIGINAL), False, None
+
+
+def _left_its_session(owner: Owner, processes: Mapping[int, Process]) -> bool:
+    """Whether a process without its parent is of another unit than the leader of its session.
+
+    `original` and not certain is said of those alone, when all holders have lost their parents.
+    """
+    process = owner.process
+    leader = processes.get(process.session) if isinstance(process.session, int) else None
+    if leader is None or leader.pid == process.pid or not is_reparented(process, owner.ancestors):
+        return False
+    return _differs(process.unit, leader.unit) is True
 
 
 def _top(owner: Owner, holders: Mapping[int, Owner]) -> tuple[Maybe[Inherited], bool, int | None]:

@@ -1950,7 +1950,7 @@ class Walk:
             return False  # gone, and its sockets with it or to others, whose own entries tell
 
     def climb(self) -> None:
-        """Describe every ancestor of every holder."""
+        """Describe every ancestor of every holder, and the leaders of their sessions, who may be none."""
         for pid in list(self.processes):
             child = self.processes[pid]
             parent = child.get("ppid")
@@ -1960,6 +1960,12 @@ class Walk:
                     break
                 self.processes[parent] = child = found
                 parent = child.get("ppid")
+        for child in list(self.processes.values()):
+            leader = child.get("session")
+            if isinstance(leader, int) and leader and leader not in self.processes:
+                found = self._ancestor(leader, child)
+                if found is not None:
+                    self.processes[leader] = found
         posix.chdir("/")
 
     def _ancestor(self, pid: int, child: "dict[str, object]") -> "dict[str, object] | None":

@@ -469,3 +469,22 @@ ready(path=path, pid=server.pid)
     (owner,) = judged(document, by_path(document, facts["path"])["inode"]).values()
     assert (owner.process.pid, owner.process.listen_fds) == (facts["pid"], True)
     assert owner.inherited is Inherited.ORIGINAL
+
+
+def test_the_leader_of_a_session_is_told_though_it_is_no_ancestor(start: Start) -> None:
+    facts = start("""
+os.setsid()
+r, w = os.pipe()
+if os.fork() == 0:
+    if os.fork():
+        os._exit(0)
+    s = listener()
+    os.write(w, json.dumps(dict(socket=inode(s), pid=os.getpid())).encode())
+    wait()
+os.wait()  # the process between them has ended
+ready(leader=os.getpid(), **json.loads(os.read(r, 4096)))
+""")
+    told = take_census()["processes"]
+    assert told[str(facts["pid"])]["session"] == facts["leader"]
+    assert told[str(facts["pid"])]["ppid"] != facts["leader"]
+    assert str(facts["leader"]) in told

@@ -299,6 +299,19 @@ ROOT: dict[str, Any] = {"uid": 0, "euid": 0, "user": "root"}
             id="a daemon whose session leader left",
         ),
         pytest.param(
+            {80: process(PYTHON, ppid=1, session=70), 70: process(NGINX, session=70)},
+            {80: "original"},
+            id="a daemon of its session's unit",
+        ),
+        pytest.param(
+            {
+                80: process(PYTHON, ppid=1, session=70, cgroup="/system.slice/other.service"),
+                70: process(NGINX, session=70),
+            },
+            {80: "orphan"},
+            id="without its parent, of another unit than its session",
+        ),
+        pytest.param(
             {80: process(PYTHON, session=80), 81: process(SHELL, ppid=1, session=80)},
             {80: "original", 81: "leak"},
             id="a shell that left its server's tree but not its session",
@@ -330,7 +343,7 @@ ROOT: dict[str, Any] = {"uid": 0, "euid": 0, "user": "root"}
     ],
 )
 def test_inherited(processes: dict[int, Wire], expected: dict[int, str]) -> None:
-    assert inherited(processes, tuple(processes)) == expected
+    assert inherited(processes, tuple(expected)) == expected
 
 
 def test_socket_activation() -> None:
