@@ -38,6 +38,7 @@ from fleetaudit.pacing import Pace
 from fleetaudit.snapshot import decode_line
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import Handler, MemoryTransport
+from tests import running
 from tests.conftest import Sshd, free_port, make_key, processes
 
 SNAPSHOT: Mapping[str, Any] = {
@@ -145,9 +146,9 @@ def only(targets: Sequence[Host], *args: Any, **more: Any) -> Collected:
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
-    before = set(threading.enumerate())
+    before = running.threads()
     yield
-    assert set(threading.enumerate()) <= before
+    assert running.threads() <= before
 
 
 # ---------------------------------------------------------------- one host

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from fleetaudit.collection import Agent, Collected, Collection, CollectOptions
 from fleetaudit.events import Observer
 from fleetaudit.model import Host, HostStatus
 from fleetaudit.transport import HostKeyChecking, SshOptions, Transports
+from tests import running
 from tests.conftest import make_key
 from tests.transport.embedded import Login, embedded, new_host_key, serve
 from tests.transport.stalling import Stalls, ways
@@ -112,17 +112,12 @@ class Seconds(Observer):
         self.taken[host] = seconds
 
 
-def running() -> set[threading.Thread]:
-    """The threads, but those in which a test runner of several processes talks to the others."""
-    return {thread for thread in threading.enumerate() if not thread.name.endswith("(execute)")}
-
-
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    threads = running()
+    threads = running.threads()
     descriptors = set(Path("/proc/self/fd").iterdir())
     yield
-    assert running() <= threads
+    assert running.threads() <= threads
     assert set(Path("/proc/self/fd").iterdir()) <= descriptors
 
 

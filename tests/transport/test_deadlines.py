@@ -21,6 +21,7 @@ from fleetaudit.model import Host
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 from fleetaudit.transport.ssh import SshTransport, _Bell
 from fleetaudit.transport.watchdog import Watchdog
+from tests import running
 from tests.conftest import make_key
 from tests.transport.conversations import Send
 from tests.transport.embedded import embedded, new_host_key
@@ -50,7 +51,7 @@ def attempt(ssh: SshTransport, port: int, deadline: float) -> tuple[HostError | 
 
 @pytest.mark.parametrize("how", ["deadline", "cancel"])
 def test_every_phase_ends_in_time_and_leaves_nothing(tmp_path: Path, how: str) -> None:
-    threads = set(threading.enumerate())
+    threads = running.threads()
     descriptors = set(Path("/proc/self/fd").iterdir())
     stalls = Stalls(new_host_key(tmp_path))
     ssh = transport_without_checks(tmp_path)
@@ -74,7 +75,7 @@ def test_every_phase_ends_in_time_and_leaves_nothing(tmp_path: Path, how: str) -
     errors = {name: f"{type(error).__name__}: {error}" for name, (error, _) in outcomes.items()}
     assert errors == dict.fromkeys(servers, expected)
     assert {name: ended - end for name, (_, ended) in outcomes.items() if not 0 <= ended - end < 1} == {}
-    assert set(threading.enumerate()) <= threads
+    assert running.threads() <= threads
     assert set(Path("/proc/self/fd").iterdir()) <= descriptors
 
 

@@ -16,6 +16,7 @@ from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.errors import BecomeError, ConnectError, DeadlineError, HostError, OutputError
 from fleetaudit.model import Host
 from fleetaudit.transport.local import LocalTransport
+from tests import running
 from tests.transport.conversations import ASKING, Dialogue, Limited, Send, Silent
 
 HOST = Host("localhost", "localhost", transport="local")
@@ -36,11 +37,11 @@ def children() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    before = children(), set(Path("/proc/self/fd").iterdir()), set(threading.enumerate())
+    before = children(), set(Path("/proc/self/fd").iterdir()), running.threads()
     yield
     assert children() <= before[0]
     assert set(Path("/proc/self/fd").iterdir()) <= before[1]
-    assert set(threading.enumerate()) <= before[2]
+    assert running.threads() <= before[2]
 
 
 def is_gone(file: Path) -> bool:

@@ -28,6 +28,7 @@ from fleetaudit.errors import (
 from fleetaudit.model import Become, Host, Secret
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 from fleetaudit.transport.ssh import SshTransport
+from tests import running
 from tests.conftest import Sshd, free_port, make_key, processes
 from tests.transport.conversations import ASKING, Dialogue, Limited, Send, Silent
 from tests.transport.embedded import Login, embedded, new_host_key, serve
@@ -60,9 +61,9 @@ def run(
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Whatever a test did: no thread, and no socket or other descriptor, is left behind."""
-    threads, descriptors = set(threading.enumerate()), set(Path("/proc/self/fd").iterdir())
+    threads, descriptors = running.threads(), set(Path("/proc/self/fd").iterdir())
     yield
-    assert set(threading.enumerate()) <= threads
+    assert running.threads() <= threads
     assert set(Path("/proc/self/fd").iterdir()) <= descriptors
 
 
