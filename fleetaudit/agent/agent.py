@@ -1080,10 +1080,15 @@ def read_table(name: str) -> bytes:
 
 
 def device_name(index: int, names: "dict[int, str]") -> "str | None":
-    """The name of an interface of the current namespace; None for index 0, which is any."""
+    """The name of an interface of the current namespace; None for index 0, which is any.
+
+    Loopback always has index 1 (LOOPBACK_IFINDEX): any other that is called lo is told apart.
+    """
     if index and index not in names:
         try:
             names[index] = text(_raw(_socket.if_indextoname(index)))
+            if index != 1 and names[index] == "lo":
+                names[index] += f"#{index}"
         except OSError:
             names[index] = f"#{index}"
     return names.get(index)

@@ -703,3 +703,23 @@ socket.send_fds(by, [b""], [s.fileno()])
 ready()
 """)
     assert "hidden_holders" in codes(take_census()), "nothing but the pair keeps the namespace it was made in"
+
+
+def test_another_device_that_is_called_lo_is_not_loopback(start: Start) -> None:
+    facts = start("""
+home = os.open("/proc/self/ns/net", os.O_RDONLY)
+assert libc.unshare(0x40000000) == 0
+for words in ("link set lo down", "link set lo name real", "link add lo type veth peer name other",
+              "link set lo up", "link set real up"):
+    subprocess.run(["ip", *words.split()], check=True)
+index = socket.if_nametoindex("lo")
+made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+for one, device in zip(made, (b"lo", b"real")):
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    one.bind(("0.0.0.0", 0))
+assert libc.setns(home, 0x40000000) == 0
+ready(inodes=[inode(one) for one in made], index=index)
+""")
+    document = take_census()
+    rows = [socket_on(document, number) for number in facts["inodes"]]
+    assert [row["device"] for row in rows] == [f"lo#{facts['index']}", "real"]
