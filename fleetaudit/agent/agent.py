@@ -1445,7 +1445,8 @@ class Executables:
         try:
             return self.look(path)[:2] == status[:2]
         except OSError as error:
-            return False if error.errno in (errno.ENOENT, errno.ENOTDIR) else None
+            # The kernel tells paths without links: one that leads into what may hang is of another file.
+            return False if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EDEADLK) else None
 
     def status(self, base: str, path: bytes) -> "tuple[int, int, int] | None":
         """(device, inode, size) of what a process executes, by its directory; None where asking might block.
@@ -1470,6 +1471,11 @@ class Executables:
             return found.st_dev, found.st_ino, found.st_size
         finally:
             posix.close(place)
+
+    def is_ours(self, base: str, path: bytes) -> bool:
+        """Whether a path not looked at is one of ours too: elsewhere anyone may have mounted over it."""
+        ours = mount_space("/proc/self/")
+        return (path + b"/").startswith(self.remote) and mount_space(base) == ours
 
     def kind(self, path: bytes, found: "tuple[int, int, int]", link: str) -> str:
         """shell, multi-call, loader, unknown or empty. `link` opens the executable itself, deleted or not."""
@@ -1712,6 +1718,8 @@ class Describer:
         if status is None:
             if base_name(path) in SHELL_NAMES:
                 found["shell"] = True
+            if not self.executables.is_ours(source, path):
+                found["exe_verified"] = False
             return
         found["exe_file"] = f"{status[0]}:{status[1]}"
         verified = None if deleted else self.executables.is_file(path, status)
