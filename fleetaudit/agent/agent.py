@@ -1424,7 +1424,7 @@ class Executables:
         """The path without links, one step at a time: none into a file system that may hang."""
         folder, _, name = path.rpartition(b"/")
         if not links or path.count(b"/") > 64 or b"\0" in path:
-            raise OSError(errno.ELOOP, "too long a way")
+            raise OSError(errno.EDEADLK, "might block")
         if folder and folder not in self.folders:
             self.folders[folder] = self._resolved(folder, links)
         above = self.folders[folder] if folder else b""

@@ -226,6 +226,9 @@ def test_a_path_is_looked_at_through_links_but_not_for_ever(tmp_path: Path) -> N
     look = known.look(os.fsencode(here))
     assert known.look(os.fsencode(tmp_path / "link")) == look
     assert known.look(os.fsencode(tmp_path) + b"//way/./../here") == look
+    assert known.is_file(b"/opt" + b"/d" * 70, look) is False, (
+        "a path too deep to be looked at is not taken as told"
+    )
     for endless in (tmp_path / "loop", tmp_path / "bush" / "x", Path("/x" * 2000)):
         with pytest.raises(OSError, match=r"."):
             known.look(os.fsencode(endless))
