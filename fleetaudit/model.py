@@ -136,8 +136,21 @@ class HostContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Jump:
+    """A host on the way to a target; `user` None is whoever the target's options say."""
+
+    address: str
+    port: int = 22
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
-    """One target and how to reach it. `transport` is a name in the transport table: ssh or local."""
+    """One target and how to reach it. `transport` is a name in the transport table: ssh, openssh or local.
+
+    `jumps` are passed from the first to the last; `proxy_command` is run on this machine instead, its
+    standard streams being the connection. A host has one of the two at most.
+    """
 
     name: str
     address: str
@@ -149,6 +162,8 @@ class Host:
     become: Become | None = None
     interpreter: str | None = None
     context: HostContext = field(default_factory=HostContext)
+    jumps: tuple[Jump, ...] = ()
+    proxy_command: str | None = None
 
 
 # ---------------------------------------------------------------- snapshots
