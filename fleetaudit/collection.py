@@ -200,7 +200,7 @@ class Collection:
             if self._stopping.is_set():
                 return self._failed(host, HostStatus.NOT_ATTEMPTED, "interrupted before it answered")
             return self._failed(host, HostStatus(error.status), str(error))
-        except Exception as error:  # the per-host border: one host's surprise must not end the run
+        except BaseException as error:  # the per-host border: one host's surprise must not end the run
             return self._failed(host, HostStatus.ERROR, f"{type(error).__name__}: {error}")
         else:
             return collected

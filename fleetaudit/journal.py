@@ -73,14 +73,18 @@ class Journal:
             return journal
 
     @classmethod
-    def open(cls, directory: Path, run_id: str) -> Journal:
-        """Go on with a run that no other process is using. A last line not written whole is dropped."""
+    def open(cls, directory: Path, run_id: str, *, load: bool = True) -> Journal:
+        """Go on with a run that no other process is using. A last line not written whole is dropped.
+
+        Without `load` it is opened to be removed: what its lines say is not looked at.
+        """
         path = _path(directory, run_id)
         with _reported(path):
             journal = cls(path, os.open(path, os.O_RDWR | os.O_CLOEXEC))
             try:
                 journal._lock()
-                journal._load()
+                if load:
+                    journal._load()
             except BaseException:
                 os.close(journal._descriptor)
                 raise
@@ -212,6 +216,18 @@ class Journal:
             raise ReportError(f"the run is in use by another process: {self._path}") from error
         if os.fstat(self._descriptor).st_nlink == 0:
             raise ReportError(f"the run has ended meanwhile: {self._path}")
+
+
+def prune(directory: Path, before: float) -> None:
+    """Delete the runs below `directory` that nobody has written to since `before` (seconds since 1970).
+
+    One that another process is using stays, and so does what cannot be deleted: it is in nobody's way.
+    """
+    with contextlib.suppress(OSError):
+        for run in [entry.name for entry in os.scandir(directory)]:
+            with contextlib.suppress(ReportError, OSError):
+                if _path(directory, run).stat().st_mtime < before:
+                    Journal.open(directory, run, load=False).remove()
 
 
 def _path(directory: Path, run_id: str) -> Path:

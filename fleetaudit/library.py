@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +41,7 @@ from fleetaudit.model import (
 from fleetaudit.policy.model import Policy
 from fleetaudit.report import RenderOptions, drive, parts
 from fleetaudit.saved import index
-from fleetaudit.session import Options, Targets, asking, find, listed
+from fleetaudit.session import Options, Targets, asking, find, is_number, listed
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import Gate, Tally
 from fleetaudit.text import visible
@@ -95,10 +96,9 @@ class AuditReport:
 
     def report(self) -> Report:
         """A value for a renderer: one pass, and the summary of what has passed. Raises ReportError."""
-        if not self._closing.alive:
-            raise ReportError("the report was closed")
-        tally = Tally(self._gate, cut_short=not self.run.complete)
-        return report(self._outcomes(), self._policies, self.run, tally)
+        self._require_open()
+        whole = report(self._outcomes(), self._policies, self.run, Tally(self._gate))
+        return replace(whole, audits=self._while_open(whole.audits))
 
     def render(self, format: str, *, include_pass: bool = False) -> Iterator[bytes]:
         """A document as the command line's `-o FORMAT=PATH` writes it, in pieces.
@@ -111,6 +111,17 @@ class AuditReport:
     def close(self) -> None:
         """Let go of what the hosts said. Calling it twice is fine."""
         self._closing()
+
+    def _while_open(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
+        """A generator, which holds this report: one that nobody else holds stays open while it is read."""
+        self._require_open()
+        for audit in audits:
+            yield audit
+            self._require_open()
+
+    def _require_open(self) -> None:
+        if not self._closing.alive:
+            raise ReportError("the report was closed")
 
     def __enter__(self) -> AuditReport:
         return self
@@ -273,7 +284,7 @@ def evaluate(
         raise ConfigError(Problem("now: the time has no zone", hint="such as datetime.now(timezone.utc)"))
     contexts, sources = contexts_of(_paths(inventory, "inventory"))
     with ExitStack() as stack:
-        targets, read = _readable(snapshots, contexts, stack, latest=latest)
+        targets, complete, read = _readable(snapshots, contexts, stack, latest=latest)
         hosts = [(host, contexts.get(host, context)) for host, context in targets]
         counted = require_targets(judges, hosts)
         recorded = {
@@ -284,7 +295,7 @@ def evaluate(
             "max_age": None if max_age is None else max_age.total_seconds() / 3600,
             "now": None if now is None else now.isoformat(),
         }
-        run = describe_run(new_run_id(started), started, counted, sources, recorded)
+        run = describe_run(new_run_id(started), started, counted, sources, recorded, complete=complete)
         close = stack.pop_all().close
     return AuditReport(run, lambda: adjusted(read(), contexts, max_age, judged_at), judges, gate, close)
 
@@ -293,7 +304,7 @@ def evaluate(
 
 
 def _targets(inventory: InventoryLike, pattern: str, limit: str | None, options: Options) -> Targets:
-    given = _several(inventory)
+    given = _several(inventory, "inventory")
     hosts = [item for item in given if isinstance(item, Host)]
     if not hosts:
         return find(_paths(given, "inventory"), pattern, limit, options)
@@ -304,14 +315,14 @@ def _targets(inventory: InventoryLike, pattern: str, limit: str | None, options:
 
 def _readable(
     snapshots: SnapshotsLike, contexts: Mapping[str, HostContext], stack: ExitStack, *, latest: bool
-) -> tuple[Iterable[tuple[str, HostContext]], Callable[[], Iterable[Outcome]]]:
-    """The hosts, sorted, and how to read them: as often as asked, one at a time."""
-    given = _several(snapshots)
+) -> tuple[Iterable[tuple[str, HostContext]], bool, Callable[[], Iterable[Outcome]]]:
+    """The hosts, sorted, whether all were asked, and how to read them: as often as asked, one at a time."""
+    given = _several(snapshots, "snapshots")
     values = [item for item in given if isinstance(item, Outcome)]
     if not values:
         paths = [f"./{path}" if path == "-" else path for path in _paths(given, "snapshots")]
         saved = index(open_snapshots(paths, stack), latest=latest)
-        return saved.targets, lambda: map(decode_line, saved)
+        return saved.targets, saved.complete, lambda: saved
     if len(values) != len(given):
         raise ConfigError(Problem("snapshots: outcomes and something else", hint="pass one of the two"))
     values.sort(key=lambda outcome: outcome.host)
@@ -331,16 +342,21 @@ def _readable(
     ]
     if problems:
         raise SnapshotError(problems)
-    return [(outcome.host, outcome.context) for outcome in values], lambda: values
+    complete = all(item.status is not HostStatus.NOT_ATTEMPTED for item in values)
+    return [(item.host, item.context) for item in values], complete, lambda: values
 
 
-def _several(given: PathLike | Iterable[object]) -> list[object]:
-    return [given] if isinstance(given, str | os.PathLike) else list(given)
+def _several(given: PathLike | Iterable[object], what: str) -> list[object]:
+    if isinstance(given, str | os.PathLike):
+        return [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise ConfigError(Problem(f"{what}: {type(given).__name__} is not a path", hint="pass a path"))
+    return list(given)
 
 
 def _paths(given: PathLike | Iterable[object], what: str) -> tuple[str, ...]:
     paths = []
-    for item in _several(given):
+    for item in _several(given, what):
         if not isinstance(item, str | os.PathLike):
             raise ConfigError(Problem(f"{what}: {type(item).__name__} is not a path", hint="pass a path"))
         paths.append(os.fspath(item))
@@ -353,7 +369,7 @@ def _gate(fail_on: Severity | str, require_coverage: float, allow_unjudged: bool
     except ValueError:
         choices = ", ".join(item.value for item in Severity)
         raise ConfigError(Problem(f"fail_on: {fail_on!r} is no severity", hint=f"one of {choices}")) from None
-    if not 0 <= require_coverage <= 100:
+    if not is_number(require_coverage) or not 0 <= require_coverage <= 100:
         raise ConfigError(Problem(f"require_coverage: {require_coverage!r} is not from 0 to 100"))
     return Gate(severity, require_coverage, allow_unjudged)
 

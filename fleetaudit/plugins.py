@@ -30,13 +30,18 @@ class Plugin:
 
     def __call__(self, argument: object) -> Any:
         """What the plugin's function returns. Raises ConfigError when it fails."""
+        return self.guarded("it", self.function, argument)
+
+    def guarded(self, what: str, function: Callable[..., Any], *arguments: object) -> Any:
+        """What a function of the plugin's returns. Raises ConfigError when `what`, as it is called, fails."""
         try:
-            return self.function(argument)
+            return function(*arguments)
         except ConfigError:
             raise
-        except Exception as error:  # a stranger's function may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's function may raise anything
             said = " ".join(str(error).split())[:300]
-            raise self.broken(f"it failed: {type(error).__name__}: {said}", "see what it needs") from error
+            problem = f"{what} failed: {type(error).__name__}: {said}"
+            raise self.broken(problem, "see what it needs") from error
 
     def broken(self, what: str, hint: str = "") -> ConfigError:
         """The error to raise for a plugin that does not keep its contract."""
@@ -65,7 +70,7 @@ def find(group: str, name: str) -> Plugin | None:
     origin = _origin(point, group)
     try:
         function = point.load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
         said = " ".join(str(error).split())[:300]
         problem = f"{origin} does not load: {type(error).__name__}: {said}"
         raise ConfigError(Problem(visible(problem), hint=_REMEDY)) from error

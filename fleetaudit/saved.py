@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import BinaryIO
 
-from fleetaudit.errors import OutputError, Place, Problem, SnapshotError
-from fleetaudit.model import HostContext, Outcome
+from fleetaudit.errors import OutputError, Place, Problem, ReportError, SnapshotError
+from fleetaudit.model import HostContext, HostStatus, Outcome
 from fleetaudit.snapshot import decode_line
 
 _MAX_LINE = 64 * 1024 * 1024
@@ -18,6 +18,7 @@ _MAX_LINE = 64 * 1024 * 1024
 class _Entry:
     host: str
     context: HostContext
+    status: HostStatus
     told_time: str | None
     place: Place
     source: int
@@ -26,8 +27,8 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedLines:
-    """The lines of one or more open snapshot files, one per host, sorted by host name."""
+class Saved:
+    """The outcomes in one or more open snapshot files, one per host, by name: read when asked for."""
 
     files: tuple[BinaryIO, ...]
     entries: tuple[_Entry, ...]
@@ -37,14 +38,26 @@ class SavedLines:
         """The hosts with what their lines say of the inventory, sorted by name."""
         return tuple((entry.host, entry.context) for entry in self.entries)
 
-    def __iter__(self) -> Iterator[bytes]:
+    @property
+    def complete(self) -> bool:
+        """Whether every host was asked: the run was not cut short."""
+        return all(entry.status is not HostStatus.NOT_ATTEMPTED for entry in self.entries)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """Each outcome, from the files. Raises ReportError when they are not what was indexed any more."""
         for entry in self.entries:
             file = self.files[entry.source]
             file.seek(entry.offset)
-            yield file.read(entry.length)
+            try:
+                outcome = decode_line(file.read(entry.length))
+            except OutputError as error:
+                raise _changed(entry) from error
+            if (outcome.host, outcome.status) != (entry.host, entry.status):
+                raise _changed(entry)
+            yield outcome
 
 
-def index(files: Sequence[tuple[str, BinaryIO]], *, latest: bool = False) -> SavedLines:
+def index(files: Sequence[tuple[str, BinaryIO]], *, latest: bool = False) -> Saved:
     """Index seekable files of snapshot lines, validating each line.
 
     Raises SnapshotError naming file and line for everything that cannot be read, and for two lines of one
@@ -67,7 +80,7 @@ def index(files: Sequence[tuple[str, BinaryIO]], *, latest: bool = False) -> Sav
         )
     if problems:
         raise SnapshotError(problems)
-    return SavedLines(tuple(file for _, file in files), tuple(chosen[host] for host in sorted(chosen)))
+    return Saved(tuple(file for _, file in files), tuple(chosen[host] for host in sorted(chosen)))
 
 
 def _entries(name: str, file: BinaryIO, source: int, problems: list[Problem]) -> Iterator[_Entry]:
@@ -81,8 +94,9 @@ def _entries(name: str, file: BinaryIO, source: int, problems: list[Problem]) ->
             except OutputError as error:
                 problems.append(Problem(str(error), place))
             else:
+                told = _told_time(outcome)
                 yield _Entry(
-                    outcome.host, outcome.context, _told_time(outcome), place, source, offset, len(line)
+                    outcome.host, outcome.context, outcome.status, told, place, source, offset, len(line)
                 )
         offset += len(line)
 
@@ -99,6 +113,10 @@ def when(text: str | None) -> datetime | None:
 def _told_time(outcome: Outcome) -> str | None:
     """The controller's time where it is known: the host's is the host's word."""
     return outcome.received_at or (outcome.snapshot.collected_at if outcome.snapshot else None)
+
+
+def _changed(entry: _Entry) -> ReportError:
+    return ReportError(f"{entry.place}: the file was changed by someone else while it was in use")
 
 
 def _age_key(entry: _Entry) -> float:

@@ -35,6 +35,14 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
+_WHOLE = frozenset({"forks", "retries"})
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How hosts are reached and asked, with the defaults of the command line; times in seconds.
@@ -123,10 +131,20 @@ class Options:
         )
 
     def _mistakes(self) -> Iterator[tuple[str, str]]:
+        yield from self._wrong_numbers()
+        yield from self._wrong_words()
+
+    def _wrong_numbers(self) -> Iterator[tuple[str, str]]:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and least <= value <= most):
+            if value is None and name == "throttle":
+                continue
+            if not is_number(value) or not least <= value <= most:
                 yield name, f"{value!r} is not from {least:g} to {most:g}"
+            elif name in _WHOLE and not isinstance(value, int):
+                yield name, f"{value!r} is not a whole number"
+
+    def _wrong_words(self) -> Iterator[tuple[str, str]]:
         for name in ("password", "become_password"):
             if not isinstance(getattr(self, name), Secret | None):
                 yield name, "pass it as fleetaudit.model.Secret(…), which no log can show"
@@ -144,7 +162,7 @@ class Options:
         for name, check in checks.items():
             try:
                 check()
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 yield name, str(error)
 
 

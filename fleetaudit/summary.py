@@ -38,7 +38,6 @@ class Tally:
 
     gate: Gate
     interrupted: bool = False
-    cut_short: bool = False  # not every target was asked: never compliant, whatever coverage is required
     _statuses: Counter[str] = field(default_factory=Counter)
     _results: Counter[str] = field(default_factory=Counter)
     _severities: Counter[str] = field(default_factory=Counter)
@@ -92,6 +91,8 @@ class Tally:
             return ExitCode.VIOLATIONS
         covered = reached > 0 and 100 * reached >= self.gate.require_coverage * targeted
         unjudged = self._unjudged and not self.gate.allow_unjudged
-        if not covered or self._open or unjudged or self.cut_short:
+        # A run that was cut short is not compliant, whatever coverage is required.
+        cut_short = self._statuses[HostStatus.NOT_ATTEMPTED.value] > 0
+        if not covered or self._open or unjudged or cut_short:
             return ExitCode.INCOMPLETE
         return ExitCode.COMPLIANT

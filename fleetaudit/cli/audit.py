@@ -83,5 +83,6 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
         "resume",
         "retry_file",
         "state",
+        "keep_runs",
     )
     return {name: value for name, value in options.items() if name not in left_out}

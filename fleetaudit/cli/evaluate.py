@@ -14,7 +14,6 @@ from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
 from fleetaudit.judgement import adjusted, describe_run, moment, new_run_id, require_targets, utc_now
 from fleetaudit.saved import index
-from fleetaudit.snapshot import decode_line
 from fleetaudit.text import visible
 
 
@@ -58,7 +57,7 @@ def command(
         counted = require_targets(policies, hosts)
         warn_idle(counted)
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
-        run = describe_run(new_run_id(started), started, counted, sources, recorded)
-        outcomes = adjusted(map(decode_line, saved), contexts, oldest, judged_at)
+        run = describe_run(new_run_id(started), started, counted, sources, recorded, complete=saved.complete)
+        outcomes = adjusted(saved, contexts, oldest, judged_at)
         code, _ = conclude(outcomes, policies, run, judging, outputs)
         return code

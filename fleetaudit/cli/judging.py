@@ -27,7 +27,7 @@ def conclude(
     """Judge the outcomes and write every report. Returns how the run ended, and whether all was written."""
     gate = Gate(Severity(judging.fail_on), judging.require_coverage, judging.allow_unjudged)
     interrupt = interrupt or Interrupt()
-    tally = Tally(gate, interrupt.happened, cut_short=not run.complete)
+    tally = Tally(gate, interrupt.happened)
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
         failures = write(report(outcomes, policies, run, tally), outputs, include_pass=judging.include_pass)
     for failure in failures:

@@ -91,7 +91,7 @@ def _outcomes(snapshots: tuple[str, ...], targeting: Targeting, connecting: Conn
         if snapshots:
             if targeting.inventory or targeting.local:
                 raise ConfigError(Problem("--from reads saved snapshots", hint="leave out -i and --local"))
-            yield from (derive(decode_line(line)) for line in index(open_snapshots(snapshots, stack)))
+            yield from map(derive, index(open_snapshots(snapshots, stack)))
             return
         interrupt = Interrupt()
         hosts = targets(targeting, connecting).hosts

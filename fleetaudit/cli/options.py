@@ -68,6 +68,7 @@ class Keeping:
     state: str | None
     resume: str | None
     retry_file: str | None
+    keep_runs: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,14 @@ KEEPING = _all(
     ),
     click.option(
         "--state", metavar="DIRECTORY", help="Where runs are kept while they last; one run at a time."
+    ),
+    click.option(
+        "--keep-runs",
+        type=Finite(0, 1e6),
+        default=30.0,
+        show_default=True,
+        metavar="DAYS",
+        help="Runs that were cut short are deleted when nobody has gone on with them for so long.",
     ),
 )
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleetaudit import __version__
@@ -18,7 +18,7 @@ from fleetaudit.cli.options import Keeping
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.collection import Collected, context_digest
 from fleetaudit.errors import ConfigError, Problem, ReportError
-from fleetaudit.journal import FILE, Journal, RunRecord
+from fleetaudit.journal import FILE, Journal, RunRecord, prune
 from fleetaudit.judgement import moment, new_run_id, stamp, utc_now
 from fleetaudit.model import Host, HostStatus
 from fleetaudit.text import visible
@@ -30,7 +30,7 @@ _NAMED = 5  # hosts or runs that a message names
 
 @dataclass(slots=True)
 class Recording:
-    """A run under way and its journal. Unless `ended_well` is set, the journal is kept for `--resume`."""
+    """A run under way and its journal, which is kept for `--resume` if it is `worth_keeping`."""
 
     run_id: str
     started: datetime
@@ -50,6 +50,11 @@ class Recording:
         """Put a host's line on record."""
         self.not_asked += collected.status is HostStatus.NOT_ATTEMPTED
         self.journal.append(collected.line, collected.host, answered=collected.status is HostStatus.OK)
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether somebody may want to go on with it."""
+        return not self.ended_well and bool(self.journal.hosts)
 
     def write_retry_file(self) -> bool:
         """Name the targets without a snapshot, one a line, none if all answered. False if that failed."""
@@ -73,7 +78,7 @@ class Recording:
 def recording(
     targets: tuple[Host, ...], keeping: Keeping, *, exclusive: bool, quiet: bool
 ) -> Iterator[Recording]:
-    """The run on disk: a new one, or the one that `--resume` names. It is removed once it `ended_well`.
+    """The run on disk: a new one, or the one that `--resume` names. It stays if it is `worth_keeping`.
 
     `exclusive` runs of one state directory never overlap. Raises ConfigError when another one is under way,
     and when there is nothing to go on with.
@@ -86,11 +91,11 @@ def recording(
         try:
             yield run
         finally:
-            if run.ended_well:
-                run.journal.remove()
-            else:
+            if run.worth_keeping:
                 say(f"what was collected is kept in {run.journal.path}; go on with --resume {run.run_id}")
                 run.journal.close()
+            else:
+                run.journal.remove()
 
 
 def state_directory(keeping: Keeping) -> Path:
@@ -109,6 +114,7 @@ def _begin(
     try:
         if exclusive:
             stack.enter_context(_turn(state))
+        prune(state / _RUNS, (started - timedelta(days=keeping.keep_runs)).timestamp())
         return _new(targets, keeping, started, state)
     except ReportError as error:
         if keeping.state is not None:
@@ -117,7 +123,7 @@ def _begin(
     spare = Path(tempfile.mkdtemp(prefix="fleetaudit-"))
 
     def clear() -> None:
-        if run.ended_well:
+        if not run.worth_keeping:
             shutil.rmtree(spare, ignore_errors=True)
 
     run = _new(targets, keeping, started, spare)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from types import MappingProxyType, TracebackType
 from typing import Final
 
@@ -58,8 +59,9 @@ class Transports:
 
     def close(self) -> None:
         """Close every transport."""
-        for transport in tuple(self._open.values()):
-            transport.close()
+        with ExitStack() as closing:  # one that fails leaves none open
+            for transport in self._open.values():
+                closing.callback(transport.close)
 
     def __enter__(self) -> Transports:
         return self
@@ -83,7 +85,24 @@ def _open_plugin(name: str, options: SshOptions) -> Transport:
         known = ", ".join(sorted({*TRANSPORTS, *plugins.names(plugins.TRANSPORTS)}))
         raise InventoryError(f"unknown connection {name!r}; fleetaudit has: {known}")
     transport: Transport = plugin(options)
+    if isinstance(transport, type):
+        raise plugin.broken(f"it returned the class {transport.__name__}, not an object of it")
     missing = [part for part in ("run", "cancel", "close") if not callable(getattr(transport, part, None))]
     if missing:
         raise plugin.broken(f"what it opened has no {', '.join(missing)}()")
-    return transport
+    return _Foreign(plugin, transport)
+
+
+class _Foreign:
+    """A transport of another distribution: what fails in it outside of any host's run names it."""
+
+    def __init__(self, plugin: plugins.Plugin, transport: Transport) -> None:
+        self._plugin = plugin
+        self._transport = transport
+        self.run = transport.run
+
+    def cancel(self) -> None:
+        self._plugin.guarded("cancel()", self._transport.cancel)
+
+    def close(self) -> None:
+        self._plugin.guarded("close()", self._transport.close)

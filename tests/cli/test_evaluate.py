@@ -353,3 +353,21 @@ def test_help_names_every_command(folder: Path) -> None:
     ):
         assert f"\n  {name} ".encode() in done.stdout
         assert run(name, "--help", cwd=folder).returncode == 0
+
+
+def test_a_run_that_was_cut_short_is_incomplete_when_it_is_judged_later(folder: Path) -> None:
+    save(folder, named(CLEAN, "a"), DOWN | {"status": "not_attempted"})
+    done = run(
+        "evaluate",
+        "s.jsonl",
+        "-p",
+        "p.yaml",
+        "--require-coverage",
+        "50",
+        "-q",
+        "-o",
+        "json=r.json",
+        cwd=folder,
+    )
+    assert done.returncode == 3, done.stderr
+    assert json.loads((folder / "r.json").read_text())["run"]["complete"] is False

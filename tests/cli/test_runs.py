@@ -361,3 +361,24 @@ def test_the_record_of_a_run_holds_no_variable_of_the_inventory(
     assert sorted(record["targets"]) == fleet.names
     assert "python" not in json.dumps(record)
     assert fleet.journal.with_name("run.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_runs_that_nobody_goes_on_with_are_deleted_in_the_end(
+    fleet: Fleet, wait_until: Callable[..., None]
+) -> None:
+    run_id = interrupted(fleet, wait_until, "collect")
+    journal = fleet.journal
+    assert fleet.run("audit").returncode == 0
+    assert fleet.runs == [run_id]
+    three_days_ago = journal.stat().st_mtime - 3 * 86_400
+    os.utime(journal, (three_days_ago, three_days_ago))
+    assert fleet.run("audit", "--keep-runs", "4").returncode == 0
+    assert fleet.runs == [run_id]
+    with journal.open("rb") as somebody:
+        fcntl.flock(somebody, fcntl.LOCK_EX)
+        assert fleet.run("audit", "--keep-runs", "2").returncode == 0
+        assert fleet.runs == [run_id]
+    odd = journal.parent.with_name("lost+found")
+    odd.mkdir()
+    assert fleet.run("audit", "--keep-runs", "2").returncode == 0
+    assert fleet.runs == ["lost+found"]

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -66,6 +66,15 @@ def policy(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A snapshot file of two hosts."""
+    path = tmp_path / "s.jsonl"
+    told = [CLEAN | {"host": {"name": "web1"}}, SHELLED | {"host": {"name": "web2"}}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+    return path
+
+
 def verdicts(report: fleetaudit.AuditReport) -> dict[str, list[str]]:
     return {audit.outcome.host: [result.verdict.value for result in audit.results] for audit in report}
 
@@ -115,6 +124,66 @@ def test_a_run_that_stopped_by_itself_is_not_compliant(policy: Path) -> None:
         assert [audit.outcome.status.value for audit in report] == ["ok", "auth_failed", "not_attempted"]
         assert not report.run.complete
         assert report.summary.exit_code == 3
+
+
+def test_a_run_that_was_cut_short_is_no_more_compliant_when_it_is_judged_later(policy: Path) -> None:
+    options = fleetaudit.Options(forks=1, max_fail=0)
+    answers: dict[str, Wire | HostError] = {"a": CLEAN, "b": AuthError("no"), "c": CLEAN}
+    told = list(fleetaudit.collect(hosts("a", "b", "c"), options=options, transports=memory(answers)))
+    with fleetaudit.evaluate(told, policy, require_coverage=0) as report:
+        assert not report.run.complete
+        assert report.summary.exit_code == 3
+    with fleetaudit.evaluate(told[:2], policy, require_coverage=0) as report:
+        assert report.run.complete
+        assert report.summary.exit_code == 0
+
+
+def test_a_report_that_nobody_holds_is_read_to_its_end(policy: Path, saved: Path) -> None:
+    targets = hosts("web1", "web2")
+    reports: tuple[Callable[[], fleetaudit.AuditReport], ...] = (
+        lambda: fleetaudit.audit(targets, policy, transports=memory()),
+        lambda: fleetaudit.evaluate(saved, policy),
+    )
+    for report in reports:
+        assert [audit.results[0].verdict.value for audit in report()] == ["pass", "fail"]
+        assert len([audit.results[0] for audit in report().report().audits]) == 2
+        assert json.loads(b"".join(report().render("json")))["summary"]["exit_code"] == 1
+        assert report().summary.exit_code == 1
+
+
+def test_a_report_closed_while_it_is_read_says_so(policy: Path, saved: Path) -> None:
+    for report in (
+        fleetaudit.audit(hosts("web1", "web2"), policy, transports=memory()),
+        fleetaudit.evaluate(saved, policy),
+    ):
+        audits = iter(report)
+        pieces = report.render("json")
+        next(audits)
+        report.close()
+        with pytest.raises(ReportError, match="closed"):
+            next(audits)
+        with pytest.raises(ReportError, match="closed"):
+            b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: "", id="emptied"),
+        pytest.param(lambda text: text[: len(text) // 2 + 20], id="cut"),
+        pytest.param(lambda text: text.replace("web2", "web3"), id="another host"),
+        pytest.param(lambda text: "x" * len(text), id="noise"),
+    ],
+)
+def test_a_file_that_changes_under_a_report_is_no_result(
+    policy: Path, saved: Path, change: Callable[[str], str]
+) -> None:
+    with fleetaudit.evaluate(saved, policy) as report:
+        saved.write_text(change(saved.read_text()))
+        with pytest.raises(ReportError, match=r"s\.jsonl:\d: the file was changed"):
+            list(report)
+        with pytest.raises(ReportError, match="changed"):
+            _ = report.summary
 
 
 def test_severity_and_selection_are_those_of_the_command_line(policy: Path) -> None:
@@ -263,6 +332,26 @@ def test_after_stop_every_host_still_has_its_outcome() -> None:
     assert seen[-1].status is HostStatus.NOT_ATTEMPTED
 
 
+@pytest.mark.parametrize("surprise", [KeyboardInterrupt(), SystemExit(0), GeneratorExit(), RuntimeError("x")])
+def test_whatever_a_transport_raises_is_the_failure_of_its_host_alone(surprise: BaseException) -> None:
+    answer = telling(ANSWERS)
+
+    def surprising(host: Host, command: str, conversation: Conversation) -> Reply:
+        if host.name == "web2":
+            raise surprise
+        return answer(host, command, conversation)
+
+    told = fleetaudit.collect(
+        hosts("web1", "web2"),
+        options=fleetaudit.Options(forks=1),
+        transports={"memory": MemoryTransport(surprising)},
+    )
+    outcomes = {outcome.host: outcome for outcome in told}
+    assert outcomes["web1"].status is HostStatus.OK
+    assert outcomes["web2"].status is HostStatus.ERROR
+    assert outcomes["web2"].detail.startswith(type(surprise).__name__)
+
+
 def test_observers_are_told_and_nothing_is_printed(
     policy: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,6 +446,12 @@ def test_what_was_left_out_of_a_container_is_not_judged_as_a_host(policy: Path, 
         ({"host_key_checking": "none"}, "host_key_checking: 'none'"),
         ({"boundary": "pod"}, "boundary: 'pod'"),
         ({"max_fail": "20 %"}, "max_fail: "),
+        ({"forks": "5"}, "forks: '5' is not from 1"),
+        ({"forks": None}, "forks: None is not from 1"),
+        ({"forks": True}, "forks: True is not from 1"),
+        ({"forks": 1.5}, r"forks: 1\.5 is not a whole number"),
+        ({"deadline": float("inf")}, "deadline: inf"),
+        ({"agent_seconds": "30"}, "agent_seconds"),
         ({"become_method": "pbrun"}, "become_method: one of sudo"),
         ({"password": "hunter2"}, r"password: pass it as fleetaudit\.model\.Secret"),
         ({"known_hosts": "/etc/known"}, "known_hosts: pass a list"),
@@ -387,6 +482,8 @@ def test_mistakes_are_the_errors_of_fleetaudit(policy: Path, tmp_path: Path) -> 
         (twice, InventoryError, "two hosts are called 'a'"),
         ([*hosts("a"), "b,"], ConfigError, "together"),
         ([7], ConfigError, "int is not a path"),
+        (None, ConfigError, "inventory: NoneType is not a path"),
+        (b"web1,", ConfigError, "inventory: bytes is not a path"),
         (tmp_path / "missing.yaml", InventoryError, "missing.yaml"),
     ):
         with pytest.raises(error, match=message):
@@ -397,8 +494,9 @@ def test_mistakes_are_the_errors_of_fleetaudit(policy: Path, tmp_path: Path) -> 
         fleetaudit.audit(hosts("a"), [])
     with pytest.raises(ConfigError, match="fail_on: 'severe'"):
         fleetaudit.audit(hosts("a"), policy, fail_on="severe")
-    with pytest.raises(ConfigError, match="require_coverage: 101"):
-        fleetaudit.evaluate([], policy, require_coverage=101)
+    for share in (101, float("nan"), "100", None):
+        with pytest.raises(ConfigError, match=f"require_coverage: {share!r}"):
+            fleetaudit.evaluate([], policy, require_coverage=share)  # type: ignore[arg-type]  # likewise
     with pytest.raises(SnapshotError):
         fleetaudit.evaluate([], policy)
     outcome = Outcome("a", HostStatus.TIMEOUT)

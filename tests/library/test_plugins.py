@@ -37,6 +37,19 @@ class Half:
 def half(options):
     return Half()
 
+def leaves(options):
+    raise SystemExit("no licence")
+
+def kind(options):
+    return MemoryTransport
+
+class Stuck(MemoryTransport):
+    def close(self):
+        raise OSError("the dovecote is jammed")
+
+def stuck(options):
+    return Stuck(telling(json.load(open("answers.json"))))
+
 def fails(options):
     raise RuntimeError("no feathers")
 
@@ -47,6 +60,10 @@ ENTRY_POINTS = """\
 carrier_pigeon = pigeon_post:pigeon
 half = pigeon_post:half
 fails = pigeon_post:fails
+leaves = pigeon_post:leaves
+kind = pigeon_post:kind
+stuck = pigeon_post:stuck
+quits = quitter:open
 missing = pigeon_post:no_such_function
 absent = no_such_module:open
 number = pigeon_post:nothing
@@ -75,6 +92,7 @@ def distribute(folder: Path, name: str, entry_points: str) -> None:
 def folder(tmp_path: Path) -> Path:
     distribute(tmp_path / "site", "pigeon-post", ENTRY_POINTS)
     (tmp_path / "site" / "pigeon_post.py").write_text(MODULE)
+    (tmp_path / "site" / "quitter.py").write_text("raise SystemExit(3)\n")
     (tmp_path / "p.yaml").write_text(POLICY)
     (tmp_path / "answers.json").write_text(json.dumps({"p1": snapshot([], {})}))
     return tmp_path
@@ -146,6 +164,9 @@ def test_sources_that_cannot_be_used(folder: Path, source: str, message: str) ->
             "missing = pigeon_post:no_such_function of pigeon-post 1.2 does not load: AttributeError",
         ),
         ("absent", "absent = no_such_module:open of pigeon-post 1.2 does not load: ModuleNotFoundError"),
+        ("leaves", "leaves = pigeon_post:leaves of pigeon-post 1.2: it failed: SystemExit: no licence"),
+        ("kind", "kind = pigeon_post:kind of pigeon-post 1.2: it returned the class MemoryTransport, not an"),
+        ("quits", "quits = quitter:open of pigeon-post 1.2 does not load: SystemExit: 3"),
         ("number", "number = pigeon_post:nothing of pigeon-post 1.2: it is of type int"),
         ("unheard_of", "'unheard_of' connections are not supported"),
     ],
@@ -155,6 +176,18 @@ def test_transports_that_cannot_be_used(folder: Path, connection: str, message: 
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(folder.glob("state/fleetaudit/runs/*")) == []
+
+
+def test_what_was_collected_is_kept_when_a_transport_does_not_close(folder: Path) -> None:
+    audit = ("audit", "-i", inventory(folder, "stuck"), "-p", "p.yaml", "--allow-unjudged")
+    done = fleetaudit(folder, *audit)
+    assert done.returncode == 2
+    message = "stuck = pigeon_post:stuck of pigeon-post 1.2: close() failed: OSError: the dovecote is jammed"
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    (run,) = folder.glob("state/fleetaudit/runs/*")
+    assert fleetaudit(folder, *audit, "--resume", run.name).returncode == 0
 
 
 def test_a_name_that_two_distributions_claim_is_refused(folder: Path) -> None:
