@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
+import math
+import os
 import queue
 import socket
 import threading
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fleetaudit.errors import ConnectError, OutputError
 from fleetaudit.text import visible
@@ -17,7 +20,7 @@ from fleetaudit.transport.watchdog import Lease
 HANDSHAKE_BYTES = 256 * 1024
 # Four times the agent's own output cap.
 SESSION_BYTES = 64 * 1024 * 1024
-_CHUNK = 64 * 1024
+CHUNK = 64 * 1024
 # paramiko asks for 0.1 s to notice that it was closed. Here closing wakes the reader, so that a
 # thousand waiting sessions cost no CPU.
 _POLL_SECONDS = 5.0
@@ -26,38 +29,61 @@ _POLL_SECONDS = 5.0
 _Target: TypeAlias = tuple[int, int, int, tuple[object, ...]]
 
 
-class Link(socket.socket):
-    """A socket that counts what it has taken in, paced for paramiko."""
+class Metered:
+    """Counts what has been taken in from a host."""
 
-    def __init__(self, family: int, kind: int, protocol: int) -> None:
-        super().__init__(family, kind, protocol)
-        self._allowed = HANDSHAKE_BYTES
-        self.flooded = False
-
-    def reach(self, endpoint: tuple[object, ...], timeout: float) -> None:
-        """Connect within `timeout` seconds, or raise OSError."""
-        super().settimeout(timeout)
-        self.connect(endpoint)
-        # Nagle and delayed acknowledgements together cost three round trips per host.
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _allowed: float = HANDSHAKE_BYTES
+    _shared = False
+    flooded = False
 
     def trust(self) -> None:
         """The handshake is over: allow a whole session's worth of data."""
         self._allowed = SESSION_BYTES
+
+    def share(self) -> None:
+        """Many sessions go through this one from now on: each counts its own data."""
+        self._allowed = math.inf
+        self._shared = True
 
     def check(self) -> None:
         """Raise OutputError if the host sent more than it may."""
         if self.flooded:
             raise OutputError("the host sent more data than any answer has")
 
-    def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """As socket.recv, but never allocates what a packet header merely claims."""
-        data = super().recv(min(bufsize, _CHUNK), flags)
+    def count(self, data: bytes) -> bytes:
+        """The same data, counted. Raises EOFError when it is too much."""
         self._allowed -= len(data)
         if self._allowed < 0:
             self.flooded = True
             raise EOFError
         return data
+
+
+class Link(Metered, socket.socket):
+    """A socket that counts what it has taken in, paced for paramiko."""
+
+    def reach(self, endpoint: tuple[object, ...], timeout: float, source: str | None = None) -> None:
+        """Connect within `timeout` seconds, from the address `source` if given, or raise OSError."""
+        super().settimeout(timeout)
+        if source is not None:
+            self.bind((source, 0))
+        self.connect(endpoint)
+        # Nagle and delayed acknowledgements together cost three round trips per host.
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """As socket.recv, but never allocates what a packet header merely claims."""
+        return self.count(super().recv(min(bufsize, CHUNK), flags))
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """As socket.send. A shared link that takes nothing for seconds is dead: others wait behind it."""
+        try:
+            return super().send(data, flags)
+        except TimeoutError:
+            if self._shared:
+                self.hang_up()
+                raise ConnectionAbortedError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            raise
 
     def settimeout(self, value: float | None) -> None:
         """Keeps a timeout of its own: paramiko's only paces its checks for being closed."""
@@ -75,12 +101,29 @@ class Link(socket.socket):
             self.shutdown(socket.SHUT_RDWR)
 
 
-def connect(address: str, port: int, timeout: float, lease: Lease) -> Link:
-    """Connect to the first address that answers, each within `timeout` seconds. Raises ConnectError."""
-    failure = ConnectError(f"no address for {visible(address)}")
-    for family, kind, protocol, endpoint in _resolve(address, port, lease):
+def connect(
+    address: str,
+    port: int,
+    timeout: float,
+    lease: Lease,
+    *,
+    family: int = socket.AF_UNSPEC,
+    source: str | None = None,
+) -> Link:
+    """Connect to the first address that answers, each within `timeout` seconds. Raises ConnectError.
+
+    Only addresses of `family` are tried, and those of the family of `source`, an address of this machine.
+    """
+    wanted = family
+    if source is not None:
+        wanted = socket.AF_INET6 if ":" in source else socket.AF_INET
+    what = "IPv4 " if wanted == socket.AF_INET else "IPv6 " if wanted == socket.AF_INET6 else ""
+    failure = ConnectError(f"no {what}address for {visible(address)}")
+    for found, kind, protocol, endpoint in _resolve(address, port, lease):
+        if wanted not in (socket.AF_UNSPEC, found):
+            continue
         try:
-            link = Link(family, kind, protocol)
+            link = Link(found, kind, protocol)
         except OSError as error:  # no descriptors left, or a family this machine lacks
             failure = _unreachable(address, port, error)
             continue
@@ -88,7 +131,7 @@ def connect(address: str, port: int, timeout: float, lease: Lease) -> Link:
             unless_connected.callback(link.close)
             lease.attach(link.hang_up)
             try:
-                link.reach(endpoint, min(timeout, lease.remaining()))
+                link.reach(endpoint, min(timeout, lease.remaining()), source)
             except OSError as error:
                 lease.check()
                 failure = _unreachable(address, port, error)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pwd
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from socket import socket
+from typing import TypeVar, cast
 
 import paramiko
 from paramiko.packet import Packetizer
@@ -20,13 +20,16 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from fleetaudit.conversation import Conversation, Reply, Stream
 from fleetaudit.errors import AuthError, ConnectError, HostError, HostKeyError
-from fleetaudit.model import Host
+from fleetaudit.model import Host, Secret
 from fleetaudit.text import visible
+from fleetaudit.transport import proxy
 from fleetaudit.transport.dialogue import Dialogue
 from fleetaudit.transport.identity import KeyRing, Offer
+from fleetaudit.transport.jumps import ChannelLink, Jumps, Session
 from fleetaudit.transport.known_hosts import HostKey, KnownHosts
 from fleetaudit.transport.link import Link, connect
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
+from fleetaudit.transport.route import Hop, route
 from fleetaudit.transport.watchdog import Lease, Watchdog
 
 T = TypeVar("T")
@@ -55,52 +58,72 @@ class SshTransport:
         agent_socket = os.environ.get("SSH_AUTH_SOCK") if options.use_agent else None
         self._keys = KeyRing(options.keys, agent_socket or None)
         self._watchdog = Watchdog()
+        self._jumps = Jumps(self._enter_jump, self._watchdog)
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`."""
-        with self._watchdog.lease(deadline) as lease:
-            offers, problems = self._keys.offers(host.private_key, lease)
-            with self._session(host, lease) as (session, link):
-                verified = self._verify(host, session)
-                if not offers and host.password is None:
-                    raise AuthError("; ".join(["no key and no password to log in with", *problems]))
-                login = _Login(host, session, verified or self._options.send_passwords_unverified)
-                login.run(offers, problems)
-                link.trust()
-                return _converse(session, command, Dialogue(conversation))
+        with self._watchdog.lease(deadline) as lease, contextlib.ExitStack() as cleanup:
+            session, link = self._enter(host, route(host), lease, cleanup)
+            with _mapped(lease, link):
+                reply = _converse(session, command, Dialogue(conversation))
+                lease.check()
+                link.check()
+            return reply
 
     def cancel(self) -> None:
         """See `Transport.cancel`."""
         self._watchdog.cancel()
+        self._jumps.cancel()
 
     def close(self) -> None:
         """See `Transport.close`."""
+        self.cancel()
+        self._jumps.close()
         self._watchdog.close()
 
-    @contextlib.contextmanager
-    def _session(self, host: Host, lease: Lease) -> Iterator[tuple[paramiko.Transport, Link]]:
-        """A session with keys exchanged, nothing verified. Whatever happens, its thread and socket end."""
-        link = connect(host.address, host.port, self._options.connect_timeout, lease)
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(link.close)
-            session = paramiko.Transport(link, packetizer_class=_Packets)
-            cleanup.callback(_end, session)
-            session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
-            with _mapped(lease, link):
-                algorithms = session.get_security_options()
-                known = self._known_hosts.kinds(host.address, host.port)
-                algorithms.key_types = _preferred(known, algorithms.key_types)
-                session.start_client()
-                yield session, link
-                lease.check()
-                link.check()
+    def _enter_jump(self, way: tuple[Hop, ...], lease: Lease, cleanup: contextlib.ExitStack) -> Session:
+        return self._enter(way[-1].as_host(), way, lease, cleanup)
 
-    def _verify(self, host: Host, session: paramiko.Transport) -> bool:
+    def _enter(
+        self, host: Host, way: tuple[Hop, ...], lease: Lease, cleanup: contextlib.ExitStack
+    ) -> Session:
+        """Log in at the end of the way. Whatever happens, `cleanup` ends the session's thread and socket."""
+        hop = way[-1]
+        offers, problems = self._keys.offers(hop.private_key, lease)
+        link = self._reach(way, lease)
+        cleanup.callback(link.close)
+        session = paramiko.Transport(cast(socket, link), packetizer_class=_Packets)
+        cleanup.callback(_end, session)
+        session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
+        with _mapped(lease, link):
+            algorithms = session.get_security_options()
+            known = self._known_hosts.kinds(hop.address, hop.port)
+            algorithms.key_types = _preferred(known, algorithms.key_types)
+            session.start_client()
+            verified = self._verify(host, hop, session)
+            if not offers and host.password is None:
+                raise AuthError("; ".join(["no key and no password to log in with", *problems]))
+            may_send_password = verified or self._options.send_passwords_unverified
+            _Login(hop.user, host.password, session, may_send_password).run(offers, problems)
+            lease.check()
+            link.check()
+        link.trust()
+        return session, link
+
+    def _reach(self, way: tuple[Hop, ...], lease: Lease) -> Link | ChannelLink:
+        *jumps, hop = way
+        if jumps:
+            return self._jumps.reach(tuple(jumps), hop, lease, self._options.connect_timeout)
+        if hop.proxy_command is not None:
+            return proxy.start(hop.proxy_command, lease)
+        return connect(hop.address, hop.port, self._options.connect_timeout, lease)
+
+    def _verify(self, host: Host, hop: Hop, session: paramiko.Transport) -> bool:
         """Whether the host proved who it is; raises HostKeyError rather than go on in doubt."""
         shown = session.get_remote_server_key()
         key = HostKey(shown.get_name(), shown.asbytes())
         checking = self._options.host_key_checking
-        verified = self._known_hosts.verify(host.address, host.port, key, checking)
+        verified = self._known_hosts.verify(hop.address, hop.port, key, checking)
         unsafe = not verified and not self._options.send_passwords_unverified
         if unsafe and host.become is not None and host.become.password is not None:
             state = "is not checked" if checking is HostKeyChecking.OFF else "was not on record before"
@@ -137,10 +160,12 @@ class _Bell(threading.Event):
 class _Login:
     """Tries keys, then the password, and keeps account for the message."""
 
-    def __init__(self, host: Host, session: paramiko.Transport, may_send_password: bool) -> None:
-        self._host = host
+    def __init__(
+        self, user: str, password: Secret | None, session: paramiko.Transport, may_send_password: bool
+    ) -> None:
+        self._user = user
+        self._password = password
         self._session = session
-        self._user = host.user or pwd.getpwuid(os.getuid()).pw_name
         self._may_send_password = may_send_password
         self._refused: list[str] = []
 
@@ -153,7 +178,7 @@ class _Login:
             if not wanted:
                 return
             break  # the host takes no keys, or took this one and wants something else as well
-        password = self._host.password
+        password = self._password
         if password is not None and not self._may_send_password:
             problems = [*problems, "the password was not sent because the host key is unverified"]
         elif password and self._try("password", self._session.auth_password, password.reveal()) == []:
@@ -238,7 +263,7 @@ def _end(session: paramiko.Transport) -> None:
 
 
 @contextlib.contextmanager
-def _mapped(lease: Lease, link: Link) -> Iterator[None]:
+def _mapped(lease: Lease, link: Link | ChannelLink) -> Iterator[None]:
     """The one border to paramiko. A lease that ended explains whatever was raised because of it."""
     try:
         yield
