@@ -51,7 +51,8 @@ class Options:
     and leave `Host` objects as they are. `forks` hosts at a time; `timeout` to connect, `deadline` for one
     host over all its attempts. With more than `max_fail` failures (a number or "20%") nothing new begins;
     hosts go in batches of `serial` (likewise); `throttle` is new connections a second. Empty `known_hosts`
-    are the user's and the system's. `argv` is redacted, full or none: what of command lines leaves a host;
+    are the user's and the system's; `ssh_config` is a path or "none", by default ~/.ssh/config. `argv` is
+    redacted, full or none: what of command lines leaves a host;
     `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use there.
 
     Raises ConfigError, with every mistake, for a value that cannot be used.
@@ -74,6 +75,7 @@ class Options:
     host_key_checking: HostKeyChecking | str = HostKeyChecking.STRICT
     known_hosts: Sequence[str | os.PathLike[str]] = ()
     send_passwords_unverified: bool = False
+    ssh_config: str | os.PathLike[str] | None = None
     boundary: Boundary | str | None = None
     argv: str = "redacted"
     agent_seconds: float = 30
@@ -86,7 +88,7 @@ class Options:
 
     def recorded(self) -> dict[str, object]:
         """What a report says of how the run was made: no password, and nothing that names a key."""
-        left_out = {"password", "become_password", "private_key", "known_hosts"}
+        left_out = {"password", "become_password", "private_key", "known_hosts", "ssh_config"}
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
         values["host_key_checking"] = HostKeyChecking(self.host_key_checking).value
         values["boundary"] = Boundary(self.boundary).value if self.boundary else None
@@ -121,6 +123,8 @@ class Options:
     def ssh(self) -> SshOptions:
         """What the SSH transports are told."""
         home = Path("~/.ssh").expanduser()
+        usual_config = home / "config"
+        config = os.fspath(self.ssh_config or (usual_config if usual_config.exists() else "none"))
         usual = (str(home / "known_hosts"), "/etc/ssh/ssh_known_hosts")
         return SshOptions(
             known_hosts=tuple(os.fspath(path) for path in self.known_hosts) or usual,
@@ -128,6 +132,7 @@ class Options:
             keys=tuple(str(home / name) for name in _DEFAULT_KEYS),
             send_passwords_unverified=self.send_passwords_unverified,
             connect_timeout=self.timeout,
+            ssh_config=None if config == "none" else config,
         )
 
     def _mistakes(self) -> Iterator[tuple[str, str]]:

@@ -52,6 +52,7 @@ class Connecting:
     throttle: float | None
     host_key_checking: str
     known_hosts: tuple[str, ...]
+    ssh_config: str | None
     send_passwords_unverified: bool
     boundary: str | None
     argv: str
@@ -226,6 +227,11 @@ CONNECTION = _all(
     ),
     click.option(
         "--known-hosts", multiple=True, metavar="FILE", help="Host keys (default ~/.ssh/known_hosts)."
+    ),
+    click.option(
+        "--ssh-config",
+        metavar="FILE|none",
+        help="What the inventory does not say (default ~/.ssh/config).",
     ),
     click.option(
         "--send-passwords-unverified",

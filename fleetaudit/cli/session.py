@@ -120,6 +120,7 @@ def _options(given: Connecting, *, ask: bool = False) -> Options:
         throttle=given.throttle,
         host_key_checking=given.host_key_checking,
         known_hosts=given.known_hosts,
+        ssh_config=given.ssh_config or None,
         send_passwords_unverified=given.send_passwords_unverified,
         boundary=given.boundary,
         argv=given.argv,

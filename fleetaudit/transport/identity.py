@@ -68,7 +68,7 @@ class KeyRing:
                 offers.append(Offer(file, loaded))
             elif private_key or not loaded.missing:
                 problems.append(loaded.text)
-        held = self._from_agent(lease, _public_half(private_key) if private_key else None)
+        held = self._from_agent(lease, public_half(private_key) if private_key else None)
         if self._agent_problem:
             problems.append(self._agent_problem)
         if private_key and not offers and not (held and _is_encrypted(self._load(private_key))):
@@ -153,7 +153,7 @@ def _load(file: str) -> paramiko.PKey | Problem:
         return Problem(f"{file} is not a private key fleetaudit can use (RSA, ECDSA or Ed25519)")
 
 
-def _public_half(file: str) -> bytes | None:
+def public_half(file: str) -> bytes | None:
     """The public key beside a private one, to know which agent key is meant."""
     with contextlib.suppress(OSError, IndexError, binascii.Error):
         return base64.b64decode(Path(f"{file}.pub").expanduser().read_bytes().split()[1])

@@ -28,6 +28,10 @@ OPENS_AT_ONCE = 20
 _PAUSE_SECONDS = 2.0
 # A blocked writer notices that it was given up this late at most; readers are woken at once.
 _POLL_SECONDS = 0.5
+# A jump host without room is asked again when somebody left, or after this; and it is given up when it has
+# said so this often while nobody of ours was inside.
+_ROOM_SECONDS = 0.5
+_FULL_TIMES = 5
 _RESOURCE_SHORTAGE = 4  # RFC 4254, section 5.1
 
 Session: TypeAlias = tuple[paramiko.Transport, "Link | ChannelLink"]
@@ -174,6 +178,7 @@ class _Jump:
         """See `Jumps.reach`."""
         lease.attach(self._wake)
         session, _ = self._connected(lease)
+        alone = 0
         while True:
             with self._turn(lease):
                 left = self._left
@@ -184,7 +189,8 @@ class _Jump:
                     full = isinstance(error, paramiko.ChannelException) and error.code == _RESOURCE_SHORTAGE
                     if not session.is_active():
                         raise JumpError(f"jump host {self._label}: the connection was lost") from error
-                    if not (full and self._inside):
+                    alone = 0 if self._inside else alone + 1
+                    if not full or alone > _FULL_TIMES:
                         raise self._no_way(target, error) from error
             self._wait_for_room(left, lease)
 
@@ -295,11 +301,11 @@ class _Jump:
             self._changed.notify_all()
 
     def _wait_for_room(self, left: int, lease: Lease) -> None:
-        """Wait until somebody else has left: the jump host has no room for another connection."""
+        """Wait until somebody else has left, or may have: the jump host has no room for another now."""
         with self._changed:
-            while self._left == left:
+            if self._left == left:
                 lease.check()
-                self._changed.wait()
+                self._changed.wait(_ROOM_SECONDS)
 
     def _no_way(self, target: Hop, error: paramiko.SSHException) -> ConnectError:
         reason = error.text if isinstance(error, paramiko.ChannelException) else str(error)

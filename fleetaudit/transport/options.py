@@ -21,6 +21,7 @@ class SshOptions:
     `known_hosts` are read in this order, and `accept-new` writes to the first. `keys` are the private
     keys to try on hosts that name none; those that do not exist are passed over. `connect_timeout`, in
     seconds, bounds reaching one address; everything after that is bounded by the deadline of the run.
+    `ssh_config` is read for whatever a host does not say itself.
     """
 
     known_hosts: tuple[str, ...] = ()
@@ -29,3 +30,4 @@ class SshOptions:
     use_agent: bool = True
     send_passwords_unverified: bool = False
     connect_timeout: float = 10.0
+    ssh_config: str | None = None

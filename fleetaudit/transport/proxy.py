@@ -64,7 +64,7 @@ class ProxyLink(Link):
             self._said.close()
 
     def _look(self) -> None:
-        """Note how the program ended, if it did. Not reaped: its number stays taken until its group is ended."""
+        """Note how the program ended, if it did. It is not reaped: its group is still to be ended."""
         if self._process.returncode is not None:
             return
         if self._ended:  # its streams close a moment before it is gone

@@ -1,10 +1,9 @@
-"""The way to a host: every hop of it, and what is to be known of each before it is reached."""
+"""One hop of the way to a host, and what is to be known of it before it is reached."""
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
+import socket
 from dataclasses import dataclass
 
 from fleetaudit.errors import ConnectError
@@ -19,8 +18,10 @@ _HARMLESS = re.compile(r"(?!-)[\w.:%@+-]*")
 class Hop:
     """One SSH server on the way, the target being the last.
 
-    `key_name` is what its host key is on record by, if not by address and port. `proxy_command`, for a
-    first hop only, is complete: nothing in it is left to be replaced.
+    `proxy_command`, for a first hop only, is complete: nothing in it is left to be replaced. The rest is what
+    ssh_config says, None where it does not: `keys` to try instead of the usual ones, alone of the agent's if
+    `identities_only`; `agent_socket`, empty for no agent; `key_name`, by which its host key is on record;
+    address `family`; `source` address; `timeout` to connect, in seconds.
     """
 
     address: str
@@ -28,6 +29,13 @@ class Hop:
     user: str
     private_key: str | None = None
     proxy_command: str | None = None
+    keys: tuple[str, ...] | None = None
+    identities_only: bool = False
+    agent_socket: str | None = None
+    key_name: str | None = None
+    family: int = socket.AF_UNSPEC
+    source: str | None = None
+    timeout: float | None = None
 
     @property
     def label(self) -> str:
@@ -35,24 +43,14 @@ class Hop:
         name = visible(self.address)
         return name if self.port == 22 else f"{name} port {self.port}"
 
+    @property
+    def recorded_as(self) -> tuple[str, int]:
+        """Name and port of its host key in known_hosts; an alias is never with a port."""
+        return (self.key_name, 22) if self.key_name else (self.address, self.port)
+
     def as_host(self) -> Host:
         """The same as a host, one without any password."""
         return Host(self.address, self.address, self.port, self.user, private_key=self.private_key)
-
-
-def route(host: Host) -> tuple[Hop, ...]:
-    """The hops to a host, the host itself being the last. Raises ConnectError for a way in a circle."""
-    user = host.user or pwd.getpwuid(os.getuid()).pw_name
-    hops = [Hop(jump.address, jump.port, jump.user or user, host.private_key) for jump in host.jumps]
-    command = host.proxy_command
-    target = Hop(host.address, host.port, user, host.private_key)
-    if command is not None and command.lower() != "none":
-        target = Hop(
-            host.address, host.port, user, host.private_key, command_line(command, target, host.address)
-        )
-    way = (*hops, target)
-    refuse_circle(way)
-    return way
 
 
 def refuse_circle(way: tuple[Hop, ...]) -> None:

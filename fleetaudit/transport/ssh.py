@@ -1,4 +1,4 @@
-"""SSH by paramiko: one connection per run, no agent or X11 forwarding, no ~/.ssh/config.
+"""SSH by paramiko: one connection per run, no agent or X11 forwarding.
 
 Everything paramiko or the socket raises is mapped to the error tree in `_mapped`, nowhere else.
 """
@@ -24,12 +24,13 @@ from fleetaudit.model import Host, Secret
 from fleetaudit.text import visible
 from fleetaudit.transport import proxy
 from fleetaudit.transport.dialogue import Dialogue
-from fleetaudit.transport.identity import KeyRing, Offer
+from fleetaudit.transport.directions import Directions
+from fleetaudit.transport.identity import AgentKey, KeyRing, Offer, public_half
 from fleetaudit.transport.jumps import ChannelLink, Jumps, Session
 from fleetaudit.transport.known_hosts import HostKey, KnownHosts
 from fleetaudit.transport.link import Link, connect
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
-from fleetaudit.transport.route import Hop, route
+from fleetaudit.transport.route import Hop
 from fleetaudit.transport.watchdog import Lease, Watchdog
 
 T = TypeVar("T")
@@ -55,15 +56,15 @@ class SshTransport:
     def __init__(self, options: SshOptions) -> None:
         self._options = options
         self._known_hosts = KnownHosts(options.known_hosts)
-        agent_socket = os.environ.get("SSH_AUTH_SOCK") if options.use_agent else None
-        self._keys = KeyRing(options.keys, agent_socket or None)
+        self._directions = Directions(options.ssh_config)
+        self._rings: dict[tuple[tuple[str, ...], str | None], KeyRing] = {}
         self._watchdog = Watchdog()
         self._jumps = Jumps(self._enter_jump, self._watchdog)
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`."""
         with self._watchdog.lease(deadline) as lease, contextlib.ExitStack() as cleanup:
-            session, link = self._enter(host, route(host), lease, cleanup)
+            session, link = self._enter(host, self._directions.way(host), lease, cleanup)
             with _mapped(lease, link):
                 reply = _converse(session, command, Dialogue(conversation))
                 lease.check()
@@ -89,7 +90,7 @@ class SshTransport:
     ) -> Session:
         """Log in at the end of the way. Whatever happens, `cleanup` ends the session's thread and socket."""
         hop = way[-1]
-        offers, problems = self._keys.offers(hop.private_key, lease)
+        offers, problems = self._offers(hop, lease)
         link = self._reach(way, lease)
         cleanup.callback(link.close)
         session = paramiko.Transport(cast(socket, link), packetizer_class=_Packets)
@@ -97,7 +98,7 @@ class SshTransport:
         session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
         with _mapped(lease, link):
             algorithms = session.get_security_options()
-            known = self._known_hosts.kinds(hop.address, hop.port)
+            known = self._known_hosts.kinds(*hop.recorded_as)
             algorithms.key_types = _preferred(known, algorithms.key_types)
             session.start_client()
             verified = self._verify(host, hop, session)
@@ -110,20 +111,37 @@ class SshTransport:
         link.trust()
         return session, link
 
+    def _offers(self, hop: Hop, lease: Lease) -> tuple[list[Offer], list[str]]:
+        agent = os.environ.get("SSH_AUTH_SOCK") if hop.agent_socket is None else hop.agent_socket
+        socket_used = (agent or None) if self._options.use_agent else None
+        files = self._options.keys if hop.keys is None else hop.keys
+        # setdefault is atomic: two threads at once get the same ring.
+        ring = self._rings.setdefault((files, socket_used), KeyRing(files, socket_used))
+        offers, problems = ring.offers(hop.private_key, lease)
+        if hop.identities_only:
+            named = {public_half(file) for file in ((hop.private_key,) if hop.private_key else files)}
+            offers = [
+                offer
+                for offer in offers
+                if not isinstance(offer.key, AgentKey) or offer.key.asbytes() in named
+            ]
+        return offers, problems
+
     def _reach(self, way: tuple[Hop, ...], lease: Lease) -> Link | ChannelLink:
         *jumps, hop = way
+        timeout = min(self._options.connect_timeout, hop.timeout or self._options.connect_timeout)
         if jumps:
-            return self._jumps.reach(tuple(jumps), hop, lease, self._options.connect_timeout)
+            return self._jumps.reach(tuple(jumps), hop, lease, timeout)
         if hop.proxy_command is not None:
             return proxy.start(hop.proxy_command, lease)
-        return connect(hop.address, hop.port, self._options.connect_timeout, lease)
+        return connect(hop.address, hop.port, timeout, lease, family=hop.family, source=hop.source)
 
     def _verify(self, host: Host, hop: Hop, session: paramiko.Transport) -> bool:
         """Whether the host proved who it is; raises HostKeyError rather than go on in doubt."""
         shown = session.get_remote_server_key()
         key = HostKey(shown.get_name(), shown.asbytes())
         checking = self._options.host_key_checking
-        verified = self._known_hosts.verify(hop.address, hop.port, key, checking)
+        verified = self._known_hosts.verify(*hop.recorded_as, key, checking)
         unsafe = not verified and not self._options.send_passwords_unverified
         if unsafe and host.become is not None and host.become.password is not None:
             state = "is not checked" if checking is HostKeyChecking.OFF else "was not on record before"
