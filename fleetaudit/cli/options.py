@@ -43,6 +43,7 @@ class Connecting:
     become_user: str | None
     become_method: str | None
     ask_become_pass: bool
+    become_pass_command: str | None
     forks: int
     timeout: float
     deadline: float
@@ -176,6 +177,9 @@ CONNECTION = _all(
     click.option("--become-user", help="User to become (default root)."),
     click.option("--become-method", type=click.Choice(["sudo", "doas", "su"]), help="How (default sudo)."),
     click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password that become needs."),
+    click.option(
+        "--become-pass-command", metavar="COMMAND", help="Its first line of output is that password."
+    ),
     click.option(
         "-f",
         "--forks",

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
-
 from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Connecting, Targeting, parse_budget
+from fleetaudit.cli.passwords import ask_for, become_password
 from fleetaudit.cli.progress import observer
 from fleetaudit.cli.state import Recording
 from fleetaudit.collection import Collection
@@ -105,12 +104,12 @@ def _options(given: Connecting, *, ask: bool = False) -> Options:
     budget = parse_budget(given.agent_budget)
     return Options(
         user=given.user,
-        password=_ask("SSH password") if ask and given.ask_pass else None,
+        password=ask_for("SSH password") if ask and given.ask_pass else None,
         private_key=given.private_key or None,
         become=given.become,
         become_user=given.become_user,
         become_method=given.become_method,
-        become_password=_ask("become password") if ask and given.ask_become_pass else None,
+        become_password=_become_password(given) if ask else None,
         forks=given.forks,
         timeout=given.timeout,
         deadline=given.deadline,
@@ -129,11 +128,5 @@ def _options(given: Connecting, *, ask: bool = False) -> Options:
     )
 
 
-def _ask(what: str) -> Secret:
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            Problem(
-                f"there is no terminal to ask for the {what} on", hint="use a key, or sudo without password"
-            )
-        )
-    return Secret(click.prompt(what, hide_input=True, err=True))
+def _become_password(given: Connecting) -> Secret | None:
+    return become_password(ask=given.ask_become_pass, pass_command=given.become_pass_command)
