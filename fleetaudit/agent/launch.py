@@ -34,7 +34,17 @@ _CANDIDATES = (
 _DISCOVER = frozenset({"auto", "auto_silent", "auto_legacy", "auto_legacy_silent"})
 _USER = re.compile(r"[A-Za-z0-9_.#][A-Za-z0-9_.@\\$-]{0,255}")
 _BEGIN = re.compile(rb"^FLEETAUDIT-BEGIN (\S{1,128}) ([0-9]{1,10}) ([0-9a-f]{64})\n", re.MULTILINE)
+# sudo goes on to ask for a new password (plugins/sudoers/auth/pam.c), so it is not waited for.
+_EXPIRED = (
+    r"(password is expired|[Pp]assword expired|required to change your password)",
+    "the password has expired: change it by hand",
+)
 _REFUSALS = (
+    _EXPIRED,
+    (
+        r"account validation failure|[Aa]ccount expired",
+        "the account is locked or has expired",
+    ),
     (
         r"a (terminal|password) is required|no password was provided",
         "a password is needed and none was given",
@@ -157,7 +167,10 @@ class AgentConversation:
         return self._answer_prompt()
 
     def _answer_prompt(self) -> Say:
-        prompts = self._heard[Stream.STDERR].count(self._prompt)
+        said = self._heard[Stream.STDERR]
+        if self._asked and re.search(_EXPIRED[0].encode(), said):
+            raise BecomeError(_EXPIRED[1])
+        prompts = said.count(self._prompt)
         if prompts > 1:
             raise BecomeError("sudo: wrong password")
         if prompts == 0 or self._asked or self._password is None:
