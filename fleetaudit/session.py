@@ -22,7 +22,14 @@ from fleetaudit.inventory.base import BECOME_METHODS
 from fleetaudit.model import Boundary, Host, Secret, Source
 from fleetaudit.pacing import Pace, parse_share
 from fleetaudit.text import visible
-from fleetaudit.transport import HostKeyChecking, SshOptions, Transport, Transports
+from fleetaudit.transport import (
+    HostKeyChecking,
+    SshOptions,
+    Transport,
+    Transports,
+    usual_config,
+    usual_known_hosts,
+)
 
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 # What a number may be: from, to.
@@ -123,11 +130,9 @@ class Options:
     def ssh(self) -> SshOptions:
         """What the SSH transports are told."""
         home = Path("~/.ssh").expanduser()
-        usual_config = home / "config"
-        config = os.fspath(self.ssh_config or (usual_config if usual_config.exists() else "none"))
-        usual = (str(home / "known_hosts"), "/etc/ssh/ssh_known_hosts")
+        config = os.fspath(self.ssh_config or (usual_config() if usual_config().exists() else "none"))
         return SshOptions(
-            known_hosts=tuple(os.fspath(path) for path in self.known_hosts) or usual,
+            known_hosts=tuple(os.fspath(path) for path in self.known_hosts) or usual_known_hosts(),
             host_key_checking=HostKeyChecking(self.host_key_checking),
             keys=tuple(str(home / name) for name in _DEFAULT_KEYS),
             send_passwords_unverified=self.send_passwords_unverified,

@@ -62,6 +62,7 @@ _TRANSPORTS: Final = {
     "paramiko": "ssh",
     "paramiko_ssh": "ssh",
     "smart": "ssh",
+    "openssh": "openssh",
     "local": "local",
 }
 _COLLECTION: Final = re.compile(

@@ -16,13 +16,25 @@ from typing import Final
 from fleetaudit import plugins
 from fleetaudit.errors import InventoryError
 from fleetaudit.transport.base import Transport
-from fleetaudit.transport.options import HostKeyChecking, SshOptions
+from fleetaudit.transport.options import HostKeyChecking, SshOptions, usual_config, usual_known_hosts
 
-__all__ = ["TRANSPORTS", "HostKeyChecking", "SshOptions", "Transport", "Transports"]
+__all__ = [
+    "TRANSPORTS",
+    "HostKeyChecking",
+    "SshOptions",
+    "Transport",
+    "Transports",
+    "usual_config",
+    "usual_known_hosts",
+]
 
 # Name in the inventory -> module with `open_transport(options: SshOptions) -> Transport`.
 TRANSPORTS: Final[Mapping[str, str]] = MappingProxyType(
-    {"ssh": "fleetaudit.transport.ssh", "local": "fleetaudit.transport.local"}
+    {
+        "ssh": "fleetaudit.transport.ssh",
+        "openssh": "fleetaudit.transport.openssh",
+        "local": "fleetaudit.transport.local",
+    }
 )
 
 

@@ -1,150 +1,38 @@
-"""This machine without SSH: the command under /bin/sh, in a process group of its own."""
+"""This machine without SSH: the command under /bin/sh."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import selectors
-import signal
-import subprocess
-import threading
-import time
-from typing import IO
+from dataclasses import replace
 
-from fleetaudit.conversation import Conversation, Reply, Stream
-from fleetaudit.errors import ConnectError
+from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.model import Host
-from fleetaudit.transport.dialogue import Dialogue
 from fleetaudit.transport.options import SshOptions
-from fleetaudit.transport.watchdog import cancelled, overdue
-
-_CHUNK = 64 * 1024
-# How soon a cancel is noticed while the command is silent.
-_LOOK_SECONDS = 0.05
-_REAP_SECONDS = 1.0
+from fleetaudit.transport.program import Programs
 
 
 class LocalTransport:
     """Runs commands here, as the user who runs fleetaudit."""
 
     def __init__(self) -> None:
-        self._cancelled = threading.Event()
+        self._programs = Programs()
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`. The address and login of the host are not used."""
         del host
-        self._check(deadline)
-        try:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ConnectError(f"cannot start /bin/sh: {error.strerror}") from error
-        try:
-            dialogue = Dialogue(conversation)
-            self._converse(process, dialogue, deadline)
-            status = self._wait(process, deadline)
-        finally:
-            _end(process)
+        reply = self._programs.run(["/bin/sh", "-c", command], conversation, deadline)
         # A signal has the number a shell would report; -1 is kept for a lost link.
-        return dialogue.reply(status if status >= 0 else 128 - status)
+        return reply if reply.exit_status >= 0 else replace(reply, exit_status=128 - reply.exit_status)
 
     def cancel(self) -> None:
         """See `Transport.cancel`."""
-        self._cancelled.set()
+        self._programs.cancel()
 
     def close(self) -> None:
         """See `Transport.close`."""
         self.cancel()
-
-    def _check(self, deadline: float) -> None:
-        if self._cancelled.is_set():
-            raise cancelled()
-        if time.monotonic() >= deadline:
-            raise overdue()
-
-    def _converse(self, process: subprocess.Popen[bytes], dialogue: Dialogue, deadline: float) -> None:
-        stdin, stdout, stderr = _pipes(process)
-        os.set_blocking(stdin.fileno(), False)
-        with selectors.DefaultSelector() as ready:
-            ready.register(stdout, selectors.EVENT_READ, Stream.STDOUT)
-            ready.register(stderr, selectors.EVENT_READ, Stream.STDERR)
-            dialogue.start()
-            while any(isinstance(key.data, Stream) for key in ready.get_map().values()):
-                self._check(deadline)
-                _want_to_write(ready, stdin, dialogue)
-                for key, _ in ready.select(_LOOK_SECONDS):
-                    if not isinstance(key.data, Stream):
-                        _write(stdin, dialogue)
-                    elif data := os.read(key.fd, _CHUNK):
-                        dialogue.hear(key.data, data)
-                    else:
-                        ready.unregister(key.fileobj)
-
-    def _wait(self, process: subprocess.Popen[bytes], deadline: float) -> int:
-        """The exit status, once there. Not reaped before its group is ended: the number stays taken."""
-        while True:
-            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-            if ended is not None:
-                break
-            self._check(deadline)
-            time.sleep(0.002)
-        _kill_group(process)
-        return process.wait()
 
 
 def open_transport(options: SshOptions) -> LocalTransport:
     """The factory that the transport table names; no SSH option matters here."""
     del options
     return LocalTransport()
-
-
-def _want_to_write(ready: selectors.BaseSelector, stdin: IO[bytes], dialogue: Dialogue) -> None:
-    """Watch stdin only while there is something to write, and close it when all is written."""
-    if stdin.closed:
-        dialogue.hang_up()
-        return
-    watched = stdin in ready.get_map()
-    if dialogue.outgoing and not watched:
-        ready.register(stdin, selectors.EVENT_WRITE)
-    elif watched and not dialogue.outgoing:
-        ready.unregister(stdin)
-    if dialogue.finished:
-        stdin.close()
-
-
-def _write(stdin: IO[bytes], dialogue: Dialogue) -> None:
-    try:
-        sent = os.write(stdin.fileno(), dialogue.outgoing[:_CHUNK])
-    except BlockingIOError:
-        return
-    except BrokenPipeError:  # the command reads no more; what it says still counts
-        dialogue.hang_up()
-        return
-    del dialogue.outgoing[:sent]
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise ValueError("the process has no pipes")
-    return process.stdin, process.stdout, process.stderr
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipes, end the whole group and reap. A privileged child ends by its closed pipes."""
-    for pipe in _pipes(process):
-        with contextlib.suppress(OSError):
-            pipe.close()
-    if process.returncode is None:
-        _kill_group(process)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_REAP_SECONDS)
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)

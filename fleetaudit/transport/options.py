@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 
 class HostKeyChecking(str, Enum):
@@ -12,6 +13,16 @@ class HostKeyChecking(str, Enum):
     STRICT = "strict"
     ACCEPT_NEW = "accept-new"
     OFF = "off"
+
+
+def usual_config() -> Path:
+    """The user's own ssh_config(5)."""
+    return Path("~/.ssh/config").expanduser()
+
+
+def usual_known_hosts() -> tuple[str, ...]:
+    """The user's and the machine's."""
+    return (str(Path("~/.ssh/known_hosts").expanduser()), "/etc/ssh/ssh_known_hosts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,10 @@ def test_every_name_of_the_table_opens() -> None:
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with Transports(SshOptions()) as transports, pytest.raises(InventoryError, match=r"'winrm'.*local, ssh"):
+    with (
+        Transports(SshOptions()) as transports,
+        pytest.raises(InventoryError, match=r"'winrm'.*local, openssh, ssh"),
+    ):
         transports.prepare(["local", "winrm"])
 
 

@@ -1,0 +1,249 @@
+"""SSH by the system's own ssh: its keys on tokens, Kerberos, multiplexing and the user's whole ssh_config.
+
+What decides about safety is said on its command line, where nothing in a configuration file can undo it
+(ssh_config(5): the first value counts, and the command line's come first).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fleetaudit.conversation import Conversation, Reply
+from fleetaudit.errors import (
+    AuthError,
+    ConfigError,
+    ConnectError,
+    HostError,
+    HostKeyError,
+    Problem,
+)
+from fleetaudit.model import Host, Jump
+from fleetaudit.text import visible
+from fleetaudit.transport.options import HostKeyChecking, SshOptions, usual_config, usual_known_hosts
+from fleetaudit.transport.program import Programs
+
+# What ssh ends with when it fails itself (ssh(1), exit status); the commands we run end otherwise.
+_OWN_FAILURE = 255
+_CHECKING = {
+    HostKeyChecking.STRICT: "yes",
+    HostKeyChecking.ACCEPT_NEW: "accept-new",
+    HostKeyChecking.OFF: "no",
+}
+# Never asked for, whatever a configuration file says.
+_FIXED = (
+    "BatchMode=yes",
+    "ConnectionAttempts=1",
+    "ControlMaster=no",  # one that is there is used; none is left behind
+    "ControlPersist=no",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "LogLevel=ERROR",
+    "NoHostAuthenticationForLocalhost=no",
+    "PermitLocalCommand=no",
+    "RequestTTY=no",
+    "Tunnel=no",
+    "UpdateHostKeys=no",
+    "VerifyHostKeyDNS=no",
+)
+# The one thing that it says in the midst of what the host says.
+_LOST = re.compile(rb"^Connection to \S+ closed by remote host\.\r?\n\Z", re.MULTILINE)
+_NAME = re.compile(r"(?!-)[\w.:%+-]+")
+_USER = re.compile(r"(?!-)[^\s\x00-\x1f\x7f'\"`$;&|<>()\\]+")
+_REFUSED: tuple[tuple[str, type[HostError]], ...] = (
+    (
+        r"host key verification failed|host identification has changed|host key for .* has changed",
+        HostKeyError,
+    ),
+    (r"revoked", HostKeyError),
+    (r"permission denied \(|too many authentication failures|no supported authentication", AuthError),
+)
+
+
+class OpenSshTransport:
+    """Runs commands through one `ssh` process per attempt, which asks nobody anything."""
+
+    def __init__(self, options: SshOptions, program: str) -> None:
+        self._options = options
+        self._program = program
+        self._programs = Programs()
+        # ssh closes every descriptor it inherits, so what it has to say of itself needs a file with a name.
+        self._logs = tempfile.TemporaryDirectory(prefix="fleetaudit-ssh-")
+        self._number = itertools.count()
+        self._revoked_keys = self._revoked() if options.host_key_checking is HostKeyChecking.OFF else None
+
+    def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
+        """See `Transport.run`. The password of the host is not used: ssh takes one from a terminal only."""
+        with self._log_files(len(host.jumps) + 1) as logs:
+            arguments = self._arguments(host, command, logs)
+            environment = os.environ | {"LC_ALL": "C"}
+            reply = self._programs.run(arguments, conversation, deadline, environment)
+            if reply.exit_status == _OWN_FAILURE:
+                self._explain(host, logs, reply)
+        # Ended by a signal, it cannot say whether the answer was whole.
+        lost = reply.exit_status < 0 or (reply.exit_status == _OWN_FAILURE and _LOST.search(reply.stderr))
+        return replace(reply, exit_status=-1) if lost else reply
+
+    def cancel(self) -> None:
+        """See `Transport.cancel`."""
+        self._programs.cancel()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self.cancel()
+        self._logs.cleanup()
+
+    # ------------------------------------------------------------ what ssh is told
+
+    def _arguments(self, host: Host, command: str, logs: list[Path]) -> list[str]:
+        arguments = self._common(host, logs[-1])
+        if host.jumps:
+            arguments += ["-o", f"ProxyCommand={self._through(host, list(host.jumps), logs, host)}"]
+        elif host.proxy_command is not None:
+            arguments += ["-o", f"ProxyCommand={host.proxy_command}"]
+        arguments += ["-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"]
+        return [*arguments, *_login(host.user, host.port), "--", _name(host.address), command]
+
+    def _through(self, host: Host, jumps: list[Jump], logs: list[Path], goal: Host | Jump) -> str:
+        """A proxy command through the last of the jumps.
+
+        Not ssh's own -J, which tells the ssh on the way nothing of how host keys are to be checked.
+        """
+        jump = jumps.pop()
+        arguments = self._common(host, logs[len(jumps)])
+        if jumps:
+            arguments += ["-o", f"ProxyCommand={self._through(host, jumps, logs, jump)}"]
+        arguments += [
+            "-W",
+            f"[{_name(goal.address)}]:{goal.port}",
+            *_login(jump.user or host.user, jump.port),
+        ]
+        return shlex.join([*arguments, "--", _name(jump.address)]).replace("%", "%%")
+
+    def _common(self, host: Host, log: Path) -> list[str]:
+        options = self._options
+        arguments = [self._program, "-E", str(log), *_configuration(options.ssh_config)]
+        settings = [*_FIXED, f"ConnectTimeout={math.ceil(options.connect_timeout)}", *self._checking(host)]
+        if host.private_key:
+            arguments += ["-i", host.private_key]
+            settings.append("IdentitiesOnly=yes")
+        for setting in settings:
+            arguments += ["-o", setting]
+        return arguments
+
+    def _checking(self, host: Host) -> Iterator[str]:
+        options = self._options
+        checking = options.host_key_checking
+        if host.become is not None and host.become.password and not options.send_passwords_unverified:
+            if checking is HostKeyChecking.OFF:
+                raise HostKeyError(
+                    "it would be sent the become password, and its host key is not checked: record its key, "
+                    "or pass --send-passwords-unverified"
+                )
+            checking = HostKeyChecking.STRICT
+        yield f"StrictHostKeyChecking={_CHECKING[checking]}"
+        files = " ".join(f'"{Path(name).expanduser()}"' for name in options.known_hosts)
+        if checking is HostKeyChecking.OFF:  # what is revoked there is refused all the same
+            yield "UserKnownHostsFile=/dev/null"
+            yield f"GlobalKnownHostsFile={files or '/dev/null'}"
+            if self._revoked_keys is not None:
+                yield f"RevokedHostKeys={self._revoked_keys}"
+        elif options.known_hosts != usual_known_hosts():
+            yield f"UserKnownHostsFile={files}"
+            yield "GlobalKnownHostsFile=/dev/null"
+
+    # ------------------------------------------------------------ what ssh says
+
+    @contextlib.contextmanager
+    def _log_files(self, count: int) -> Iterator[list[Path]]:
+        number = next(self._number)
+        logs = [Path(self._logs.name, f"{number}-{place}") for place in range(count)]
+        try:
+            yield logs
+        finally:
+            for log in logs:
+                log.unlink(missing_ok=True)
+
+    def _explain(self, host: Host, logs: list[Path], reply: Reply) -> None:
+        """Raise what the first ssh on the way that failed says. None did: the status is the command's own."""
+        for jump, log in zip(host.jumps, logs, strict=False):
+            if said := _said(log):
+                raise ConnectError(f"jump host {visible(jump.address)}: {_last(said)}")
+        said = _said(logs[-1])
+        for pattern, kind in _REFUSED:
+            if re.search(pattern, said, re.IGNORECASE):
+                if kind is AuthError and host.password is not None:
+                    raise AuthError(
+                        f"{_last(said)} (the password is not used: `ansible_connection: ssh` can send one)"
+                    )
+                raise kind(_last(said))
+        if said:
+            beside = reply.stderr.decode("utf-8", "replace").strip()  # of a proxy command, mostly
+            raise ConnectError(f"{_last(said)} ({_last(beside)})" if beside else _last(said))
+
+    def _revoked(self) -> Path | None:
+        """The keys that known_hosts files revoke, as RevokedHostKeys wants them, if there are any.
+
+        With StrictHostKeyChecking=no ssh only warns of them otherwise.
+        """
+        keys = []
+        for name in self._options.known_hosts:
+            with contextlib.suppress(OSError):
+                for line in Path(name).expanduser().read_bytes().splitlines():
+                    words = line.split()
+                    if len(words) >= 4 and words[0] == b"@revoked":
+                        keys.append(b" ".join(words[2:4]) + b"\n")
+        if not keys:
+            return None
+        file = Path(self._logs.name, "revoked")
+        file.write_bytes(b"".join(keys))
+        return file
+
+
+def open_transport(options: SshOptions) -> OpenSshTransport:
+    """The factory that the transport table names. Raises ConfigError when there is no ssh."""
+    program = shutil.which("ssh")
+    if program is None:
+        raise ConfigError(Problem("there is no ssh on this machine", hint="install the OpenSSH client"))
+    return OpenSshTransport(options, program)
+
+
+def _configuration(file: str | None) -> list[str]:
+    """The usual one is not named: naming it would leave the machine's own out."""
+    if file is None:
+        return [] if not usual_config().exists() else ["-F", "none"]
+    return [] if Path(file).expanduser() == usual_config() else ["-F", str(Path(file).expanduser())]
+
+
+def _login(user: str | None, port: int) -> list[str]:
+    if user is not None and not _USER.fullmatch(user):
+        raise ConnectError(f"ssh may not be given the user name '{visible(user)}'")
+    return [*(["-l", user] if user else []), *(["-p", str(port)] if port != 22 else [])]
+
+
+def _name(address: str) -> str:
+    """The address, if ssh takes it for one: no option, user or URI."""
+    if not _NAME.fullmatch(address):
+        raise ConnectError(f"ssh may not be given the address '{visible(address)}'")
+    return address
+
+
+def _said(log: Path) -> str:
+    try:
+        return log.read_bytes()[:65536].decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _last(said: str) -> str:
+    """The line that says most: the last, without what ssh puts before it."""
+    return visible(re.sub(r"^(?:ssh: |fatal: )", "", said.splitlines()[-1].strip()))[:300]
