@@ -55,16 +55,18 @@ class Options:
     """How hosts are reached and asked, with the defaults of the command line; times in seconds.
 
     `user`, `password`, `private_key`, `become…` and `boundary` are for hosts whose inventory does not say,
-    and leave `Host` objects as they are. `forks` hosts at a time; `timeout` to connect, `deadline` for one
-    host over all its attempts. With more than `max_fail` failures (a number or "20%") nothing new begins;
-    hosts go in batches of `serial` (likewise); `throttle` is new connections a second. Empty `known_hosts`
-    are the user's and the system's; `ssh_config` is a path or "none", by default ~/.ssh/config. `argv` is
-    redacted, full or none: what of command lines leaves a host;
-    `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use there.
+    and leave `Host` objects as they are. `inventory_via` "ansible" has ansible-inventory read the sources.
+    `forks` hosts at a time; `timeout` to connect, `deadline` for one host over all its attempts. With more
+    than `max_fail` failures (a number or "20%") nothing new begins; hosts go in batches of `serial`
+    (likewise); `throttle` is new connections a second. Empty `known_hosts` are the user's and the system's;
+    `ssh_config` is a path or "none", by default ~/.ssh/config. `argv` is redacted, full or none: what of
+    command lines leaves a host; `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use
+    there.
 
     Raises ConfigError, with every mistake, for a value that cannot be used.
     """
 
+    inventory_via: str | None = None
     user: str | None = None
     password: Secret | None = None
     private_key: str | os.PathLike[str] | None = None
@@ -160,6 +162,8 @@ class Options:
                 yield name, "pass it as fleetaudit.model.Secret(…), which no log can show"
         if isinstance(self.known_hosts, str):
             yield "known_hosts", "pass a list of paths"
+        if self.inventory_via not in (None, "ansible"):
+            yield "inventory_via", "only ansible can read inventories in our place"
         if self.become_method not in (None, *BECOME_METHODS):
             yield "become_method", f"one of {', '.join(BECOME_METHODS)}"
         checks: dict[str, Callable[[], object]] = {
@@ -187,7 +191,7 @@ class Targets:
 
 def find(sources: Sequence[str], pattern: str, limit: str | None, options: Options) -> Targets:
     """The hosts of these inventory sources that pattern and limit both select. Raises InventoryError."""
-    inventory = load(sources, home=str(Path.home()), overrides=options.overrides())
+    inventory = load(sources, home=str(Path.home()), overrides=options.overrides(), via=options.inventory_via)
     return Targets(select(inventory, pattern, limit), inventory.sources, inventory.branches)
 
 

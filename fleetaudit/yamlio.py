@@ -198,10 +198,8 @@ class _Builder:
 
     def _refuse_tag(self, event: yaml.Event, tag: str | None) -> None:
         if tag == "!vault":
-            message = (
-                "vault values (!vault) can only be read by ansible-inventory, which is not supported yet"
-            )
-            self._note(message, event, "leave the value out of this file")
+            message = "only Ansible can read values that ansible-vault has encrypted"
+            self._note(message, event, "in an inventory, pass --inventory-via ansible")
             return
         self._note(f"the tag {_shown_tag(tag)} is not supported", event, "remove the tag")
 

@@ -9,6 +9,7 @@ import click
 
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
 from fleetaudit.cli.session import Targets, targets
+from fleetaudit.inventory import ALL
 from fleetaudit.model import Host
 from fleetaudit.text import visible
 
@@ -52,7 +53,8 @@ def _json(goal: Targets) -> str:
     document: dict[str, object] = {}
     for name, branch in goal.branches.items():
         parts = {
-            "hosts": [host for host in branch.hosts if host in chosen],
+            # As with Ansible: those that are in no other group are in `ungrouped`.
+            "hosts": [host for host in branch.hosts if host in chosen and name != ALL],
             "children": list(branch.children),
         }
         document[name] = {key: value for key, value in parts.items() if value}

@@ -27,6 +27,7 @@ class Targeting:
     pattern: str
     inventory: tuple[str, ...]
     limit: str | None
+    inventory_via: str | None
     local: bool
     local_name: str
     local_group: tuple[str, ...]
@@ -161,7 +162,16 @@ def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) ->
 TARGETS = _all(
     click.argument("pattern", default="all"),
     click.option(
-        "-i", "--inventory", multiple=True, metavar="SOURCE", help="Inventory file, or host1,host2,"
+        "-i",
+        "--inventory",
+        multiple=True,
+        metavar="SOURCE",
+        help="Inventory file, directory or script, or host1,host2,",
+    ),
+    click.option(
+        "--inventory-via",
+        type=click.Choice(["ansible"]),
+        help="Have ansible-inventory read the sources: for vaults and inventory plugins.",
     ),
     click.option("-l", "--limit", metavar="PATTERN", help="Only hosts that also match; @FILE names them."),
     click.option("--local", is_flag=True, help="This machine, without SSH or inventory."),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 
-from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Connecting, Targeting, parse_budget
 from fleetaudit.cli.passwords import ask_for, become_password
@@ -18,7 +17,6 @@ from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.inventory import Stated, apply
 from fleetaudit.model import Host, Secret
 from fleetaudit.session import Options, Targets, asking, find
-from fleetaudit.text import visible
 
 __all__ = ["Targets", "collecting", "gather", "targets"]
 
@@ -27,7 +25,7 @@ _TURN_SECONDS = 0.05
 
 def targets(targeting: Targeting, connecting: Connecting) -> Targets:
     """The hosts the options name. Raises ConfigError when there are none, or the options contradict."""
-    options = _options(connecting, ask=True)
+    options = replace(_options(connecting, ask=True), inventory_via=targeting.inventory_via)
     if targeting.local:
         if targeting.inventory or targeting.limit or targeting.pattern != "all":
             problem = Problem("--local audits this machine only", hint="leave out -i, -l and the pattern")
@@ -37,18 +35,7 @@ def targets(targeting: Targeting, connecting: Connecting) -> Targets:
         return Targets((apply(stated, options.overrides()),))
     if not targeting.inventory:
         raise ConfigError(Problem("no inventory", hint="pass -i inventory.yaml, -i host1,host2, or --local"))
-    found = find(targeting.inventory, targeting.pattern, targeting.limit, options)
-    for source in found.sources:
-        _warn_of_vars_beside(Path(source.path))
-    return found
-
-
-def _warn_of_vars_beside(inventory: Path) -> None:
-    """What Ansible would read and fleetaudit does not could make the user or key another than expected."""
-    for name in ("group_vars", "host_vars"):
-        folder = inventory.parent / name
-        if inventory.is_file() and folder.is_dir():
-            say(f"warning: {visible(str(folder))} is not read; move its variables into the inventory")
+    return find(targeting.inventory, targeting.pattern, targeting.limit, options)
 
 
 @contextlib.contextmanager

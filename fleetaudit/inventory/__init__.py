@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from fleetaudit import patterns
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
-from fleetaudit.inventory import ansible_yaml, files, host_list, plugin
+from fleetaudit.inventory import ansible_ini, ansible_list, ansible_yaml, host_list
 from fleetaudit.inventory.base import Format, Overrides, Stated, apply
-from fleetaudit.inventory.tree import ALL, Member, Tree
+from fleetaudit.inventory.gathering import DISK, Disk, gather
+from fleetaudit.inventory.tree import ALL, Member
 from fleetaudit.inventory.variables import state
 from fleetaudit.model import Host, Source
 from fleetaudit.patterns import HostPattern
 from fleetaudit.text import visible
 
-__all__ = ["FORMATS", "Branch", "Inventory", "Overrides", "Stated", "apply", "load"]
+__all__ = ["ALL", "FORMATS", "Branch", "Disk", "Inventory", "Overrides", "Stated", "apply", "load"]
 
-FORMATS: Final[Mapping[str, Format]] = {"host_list": host_list, "ansible_yaml": ansible_yaml}
+FORMATS: Final[Mapping[str, Format]] = {
+    "host_list": host_list,
+    "ansible_list": ansible_list,
+    "ansible_ini": ansible_ini,
+    "ansible_yaml": ansible_yaml,
+}
 """In the order in which they are asked whether a source is theirs."""
 
 _MAX_PROBLEMS: Final = 50
@@ -85,51 +90,34 @@ class Inventory:
 
 def load(
     sources: Sequence[str],
-    read: Callable[[str], bytes] = files.read,
+    disk: Disk = DISK,
     *,
     home: str,
     overrides: Overrides | None = None,
+    via: str | None = None,
 ) -> Inventory:
     """The inventory that the sources make together, a later one winning over an earlier one.
 
-    A source is a path for `read`, a list of hosts (`host1,host2,`) or `NAME:WHAT` for a plugin. `home` stands
-    for ~ in key paths.
+    A source is a path, a list of hosts (`host1,host2,`) or `NAME:WHAT` for a plugin. `home` stands for ~ in
+    key paths. `via` "ansible" has Ansible read them all.
     Raises InventoryError with every mistake of the first stage that finds one.
     """
     if not sources:
         raise InventoryError(
             Problem("no inventory was given", hint="name one with -i FILE or -i host1,host2,")
         )
-    tree = Tree()
-    problems: list[Problem] = []
-    used: list[Source] = []
-    for source in sources:
-        try:
-            used.append(_add(source, read, tree))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise _error(problems)
+    try:
+        gathered = gather(sources, FORMATS, disk, via)
+    except ConfigError as error:
+        raise _error(error.problems) from None
+    tree = gathered.tree
     members = tree.resolve()
     if not members:
         message = "the inventory has no host"
         raise InventoryError(Problem(message, Place(sources[0]), "add a group with hosts"))
     hosts = _hosts(members, home, overrides or Overrides())
     branches = {name: Branch(direct, children) for name, direct, children in tree.branches()}
-    return Inventory(hosts, _groups(members, branches), MappingProxyType(branches), tuple(used))
-
-
-def _add(source: str, read: Callable[[str], bytes], tree: Tree) -> Source:
-    told = plugin.read(source, FORMATS)
-    if told:
-        ansible_yaml.parse(told[1], source, tree)
-        return Source(path=source, sha256=hashlib.sha256(told[1]).hexdigest(), name=told[0])
-    name, form = next(((name, form) for name, form in FORMATS.items() if form.claims(source)), ("", None))
-    if form is None:
-        raise InventoryError(Problem("the name of an inventory is empty", hint="write -i FILE"))
-    text = read(source) if form.READS_FILE else source.encode("utf-8", "surrogateescape")
-    form.parse(text, source, tree)
-    return Source(path=source, sha256=hashlib.sha256(text).hexdigest(), name=name)
+    return Inventory(hosts, _groups(members, branches), MappingProxyType(branches), tuple(gathered.used))
 
 
 def _hosts(members: Sequence[Member], home: str, overrides: Overrides) -> tuple[Host, ...]:

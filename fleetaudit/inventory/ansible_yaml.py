@@ -12,15 +12,14 @@ from fleetaudit.inventory import names
 from fleetaudit.inventory.tree import UNGROUPED, Tree, Variable
 from fleetaudit.yamlio import Document
 
-READS_FILE = True
-
-_READ_TODAY: Final = "read today: Ansible YAML inventories, and lists such as host1,host2,"
+_RENAME: Final = "rename it: .ini, or no extension"
 _INI_HEADER: Final = re.compile(rb"\s*\[[A-Za-z0-9_.: -]+\]\s*(?:[#;].*)?\Z")
 _Path: TypeAlias = tuple[str | int, ...]
 
 
-def claims(source: str) -> bool:
+def claims(source: str, text: bytes) -> bool:
     """Every path: the format of last resort. What it is not, `parse` names."""
+    del text
     return bool(source)
 
 
@@ -41,29 +40,20 @@ def parse(text: bytes, file: str, tree: Tree) -> None:
 
 def _refuse_other_forms(text: bytes, file: str) -> None:
     lines = (line for line in text.splitlines() if line.strip() and line.lstrip()[:1] not in b"#;")
-    if text.startswith(b"#!"):
-        what = "an executable inventory"
-    elif text.startswith(b"$ANSIBLE_VAULT;"):
-        what = "a file encrypted by ansible-vault"
-    elif file.endswith((".ini", ".cfg")) or _INI_HEADER.match(next(lines, b"")):
-        what = "an INI inventory"
-    else:
-        return
-    raise InventoryError(Problem(f"{what} is not supported yet", Place(file), _READ_TODAY))
+    if _INI_HEADER.match(next(lines, b"")):
+        message = "this is an INI inventory, and its name says YAML"
+        raise InventoryError(Problem(message, Place(file), _RENAME))
 
 
 def _refuse_other_documents(document: Document) -> None:
     value = document.value
-    path: _Path = ()
     if isinstance(value, str):
-        what = "this looks like an INI inventory, which is not supported yet"
-    elif isinstance(value, Mapping) and isinstance(value.get("plugin"), str):
-        what, path = "the configuration of an inventory plugin is not supported yet", ("plugin",)
-    elif isinstance(value, Mapping) and "_meta" in value:
-        what, path = "the output of an inventory script is not supported yet", ("_meta",)
-    else:
-        return
-    raise InventoryError(Problem(what, document.place(path, key=True), _READ_TODAY))
+        message = "this looks like an INI inventory, and its name says YAML"
+        raise InventoryError(Problem(message, document.place((), key=True), _RENAME))
+    if isinstance(value, Mapping) and isinstance(value.get("plugin"), str):
+        message = "this is the configuration of an inventory plugin"
+        hint = "pass --inventory-via ansible, and Ansible runs it"
+        raise InventoryError(Problem(message, document.place(("plugin",), key=True), hint))
 
 
 class _Reader:

@@ -16,11 +16,8 @@ BECOME_METHODS: Final = ("sudo", "doas", "su")
 class Format(Protocol):
     """One way to write an inventory. Each member is a module; `fleetaudit.inventory` holds the one table."""
 
-    READS_FILE: bool
-    """Whether the source names a file; otherwise the source itself is the text."""
-
-    def claims(self, source: str) -> bool:
-        """Whether the source, as given on the command line, is of this format."""
+    def claims(self, source: str, text: bytes) -> bool:
+        """Whether the source, as given on the command line, is of this format; `text` if it is a file."""
 
     def parse(self, text: bytes, file: str, tree: Tree) -> None:
         """Add what the text says to the tree. Pure. Raises ConfigError with every mistake, located."""

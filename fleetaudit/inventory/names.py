@@ -13,6 +13,7 @@ from typing import Final
 from fleetaudit.errors import InventoryError, Place, Problem
 from fleetaudit.text import visible
 
+MAX_BYTES: Final = 32 << 20  # of one inventory; YAML has a limit of its own, since it takes longer to read
 _RESERVED: Final = frozenset(",:[]!&~*?{}()|^$\\'\"<>;")  # what patterns and ranges give a meaning to
 _BRACKETED: Final = re.compile(r"\[(?P<address>[^\[\]]*:[^\[\]]*:[^\[\]]*)\](?::(?P<port>[0-9]+))?\Z")
 _WITH_PORT: Final = re.compile(r"(?P<name>(?:[^\[\]:]|\[[^\[\]]*\])+):(?P<port>[0-9]+)\Z")
@@ -22,6 +23,23 @@ _RANGE: Final = re.compile(
 _MAX_LENGTH: Final = 255
 _MAX_NAMES: Final = 100_000  # what one name with ranges may stand for: catches a slip of the finger
 _RANGE_EXAMPLE: Final = "write for example web[01:50].example.org or db-[a:f]"
+
+
+def decode(text: bytes, file: str) -> str:
+    """The characters of an inventory that is not YAML. Raises InventoryError for what is no text."""
+    if len(text) > MAX_BYTES:
+        raise InventoryError(
+            Problem(f"the file is longer than {MAX_BYTES} bytes", Place(file), "split it into several files")
+        )
+    if b"\0" in text:
+        raise InventoryError(Problem("this is a binary file", Place(file), "name a text file"))
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise InventoryError(
+            Problem("the text is not UTF-8", Place(file, line), "save the file as UTF-8")
+        ) from None
 
 
 def expand(text: str, place: Place) -> tuple[Iterator[str], int | None]:

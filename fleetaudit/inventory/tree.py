@@ -8,7 +8,7 @@ sources the later one wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,12 +57,24 @@ class _Host:
     variables: dict[str, Variable] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Variables kept in files beside a source (`group_vars/`, `host_vars/`), by group and by host.
+
+    They outdo what sources say of any group, and of the host.
+    """
+
+    groups: Mapping[str, Mapping[str, Variable]]
+    hosts: Mapping[str, Mapping[str, Variable]]
+
+
 class Tree:
     """Everything the sources said so far. Sources add to it in their order."""
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
         self._hosts: dict[str, _Host] = {}
+        self._layers: list[Layer] = []
         self._entries = 0
         self.add_group(ALL, Place("(built in)"))
         self.add_group(UNGROUPED, Place("(built in)"))
@@ -99,6 +111,20 @@ class Tree:
         """Set a variable for a known host."""
         self._hosts[host].variables[name] = variable
 
+    def add_layer(self, layer: Layer) -> None:
+        """Add what files beside a source say; a later layer outdoes an earlier one."""
+        self._layers.append(layer)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The groups known so far."""
+        return tuple(self._groups)
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The hosts known so far."""
+        return tuple(self._hosts)
+
     def resolve(self) -> tuple[Member, ...]:
         """Every host, sorted by name. Raises InventoryError for a group that contains itself.
 
@@ -113,14 +139,26 @@ class Tree:
             direct = frozenset(host.groups)
             if direct not in merged:
                 groups = self._above(direct)
-                variables: dict[str, Variable] = {}
-                for group in sorted((*groups, ALL), key=ranks.__getitem__):
-                    variables |= self._groups[group].variables
-                variables.pop(PRIORITY, None)
-                merged[direct] = tuple(sorted(groups)), variables
+                ordered = sorted((*groups, ALL), key=ranks.__getitem__)
+                merged[direct] = tuple(sorted(groups)), self._of_groups(ordered)
             groups_sorted, inherited = merged[direct]
-            members.append(Member(name, host.place, groups_sorted, inherited | host.variables))
+            variables = inherited | host.variables
+            for layer in self._layers:
+                variables |= layer.hosts.get(name, {})
+            members.append(Member(name, host.place, groups_sorted, variables))
         return tuple(members)
+
+    def _of_groups(self, ordered: Sequence[str]) -> dict[str, Variable]:
+        """The variables of these groups, `all` first: files beside the sources outdo all the sources."""
+        variables: dict[str, Variable] = {}
+        for group in ordered:
+            variables |= self._groups[group].variables
+        variables.pop(PRIORITY, None)
+        for groups in (ordered[:1], ordered[1:]):
+            for layer in self._layers:
+                for group in groups:
+                    variables |= layer.groups.get(group, {})
+        return variables
 
     def branches(self) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
         """Each group by name, with the hosts directly in it and its child groups, sorted. After `resolve`."""

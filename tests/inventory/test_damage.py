@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetaudit.errors import InventoryError
-from fleetaudit.inventory import Inventory, load
+from fleetaudit.inventory import Disk, Inventory, load
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = re.findall(
@@ -49,7 +49,7 @@ TREES = st.recursive(
 
 def outcome(text: bytes) -> Inventory | InventoryError:
     try:
-        return load(["f.yaml"], lambda _: text, home="/")
+        return load(["f.yaml"], Disk(lambda _: text, lambda _: None), home="/")
     except InventoryError as error:
         return error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleetaudit.errors import InventoryError, Place
-from fleetaudit.inventory import FORMATS, Inventory, Overrides, load
+from fleetaudit.inventory import FORMATS, Disk, Inventory, Overrides, load
 from fleetaudit.inventory.tree import Tree
 from fleetaudit.model import Become, Boundary, Host, Secret, Source
 
@@ -20,9 +20,15 @@ GOOD = sorted((HERE / "good").iterdir())
 BAD = sorted((HERE / "bad").iterdir())
 
 
+def no_folder(path: str) -> None:
+    """Nothing is a directory."""
+
+
 def from_text(text: str, overrides: Overrides | None = None, **more: str) -> Inventory:
     files = {"inventory.yaml": text, **{f"{name}.yaml": content for name, content in more.items()}}
-    return load(list(files), lambda path: files[path].encode(), home="/home/me", overrides=overrides)
+    return load(
+        list(files), Disk(lambda path: files[path].encode(), no_folder), home="/home/me", overrides=overrides
+    )
 
 
 def from_file(path: Path) -> Inventory:
@@ -206,10 +212,13 @@ def test_only_named_variables_reach_policies() -> None:
 def test_a_later_source_wins_and_lists_add_hosts() -> None:
     inventory = load(
         ["a.yaml", "b.yaml", "w1:99,extra:2200, [2001:db8::5]:23 ,"],
-        lambda path: {
-            "a.yaml": b"web: {hosts: {w1: {ansible_user: a, ansible_port: 1}}, vars: {ansible_host: a}}",
-            "b.yaml": b"web: {hosts: {w1: {ansible_user: b}}, vars: {ansible_host: b}}",
-        }[path],
+        Disk(
+            lambda path: {
+                "a.yaml": b"web: {hosts: {w1: {ansible_user: a, ansible_port: 1}}, vars: {ansible_host: a}}",
+                "b.yaml": b"web: {hosts: {w1: {ansible_user: b}}, vars: {ansible_host: b}}",
+            }[path],
+            no_folder,
+        ),
         home="/",
     )
     hosts = by_name(inventory)
@@ -289,10 +298,6 @@ def missing(tmp_path: Path) -> Path:
     return tmp_path / "missing.yaml"
 
 
-def directory(tmp_path: Path) -> Path:
-    return tmp_path
-
-
 def script(tmp_path: Path) -> Path:
     (tmp_path / "hosts.py").write_text("#!/usr/bin/env python3\nprint('{}')\n")
     return tmp_path / "hosts.py"
@@ -303,13 +308,8 @@ def vault(tmp_path: Path) -> Path:
     return tmp_path / "hosts.yaml"
 
 
-def ini(tmp_path: Path) -> Path:
-    (tmp_path / "hosts.ini").write_text("web1\n")
-    return tmp_path / "hosts.ini"
-
-
 def binary(tmp_path: Path) -> Path:
-    (tmp_path / "hosts").write_bytes(b"\x7fELF\0\0")
+    (tmp_path / "hosts").write_bytes(b"\x7fELg\0\0")
     return tmp_path / "hosts"
 
 
@@ -325,16 +325,14 @@ def big(tmp_path: Path) -> Path:
             missing,
             "the inventory cannot be read: No such file or directory (name an inventory file, or hosts",
         ),
-        (directory, "inventory directories are not supported yet"),
-        (script, "an executable inventory is not supported yet (read today: Ansible YAML"),
-        (vault, "a file encrypted by ansible-vault is not supported yet"),
-        (ini, "an INI inventory is not supported yet"),
-        (binary, "this is a binary file, not YAML"),
+        (script, "this script is not executable (chmod +x"),
+        (vault, "the file is encrypted by ansible-vault (pass --inventory-via ansible"),
+        (binary, "this is a binary file"),
         (big, "the limit is 2097152"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_not_a_yaml_file_is_named(make: Callable[[Path], Path], message: str, tmp_path: Path) -> None:
+def test_what_is_no_inventory_is_named(make: Callable[[Path], Path], message: str, tmp_path: Path) -> None:
     path = make(tmp_path)
     with pytest.raises(InventoryError) as caught:
         from_file(path)
@@ -355,10 +353,36 @@ def test_host_list_mistakes_come_together() -> None:
 
 
 def test_formats_are_asked_in_the_order_of_the_table() -> None:
-    first = {
-        source: next(name for name, form in FORMATS.items() if form.claims(source)) for source in ("a,", "a")
+    texts = {
+        "a,": b"",
+        "a": b"all:\n  hosts:\n",
+        "b": b"# web:\n\nweb1:22 x=1\n",
+        "b.yml": b"web1\n",
+        "b.ini": b"all:\n",
+        "c": b"[web]\nw1\n",
+        "d": b'{"_meta": {}}',
+        "e": b'{"web": {"hosts": []}, "_meta": {}}',
+        "f": b"'web': {hosts: {a: }}",
+        "g": b"a=b\n",
+        "h": b"---\n[a]\n",
     }
-    assert first == {"a,": "host_list", "a": "ansible_yaml"}
+    first = {
+        source: next(name for name, form in FORMATS.items() if form.claims(source, text))
+        for source, text in texts.items()
+    }
+    assert first == {
+        "a,": "host_list",
+        "a": "ansible_yaml",
+        "b": "ansible_ini",
+        "b.yml": "ansible_yaml",
+        "b.ini": "ansible_ini",
+        "c": "ansible_ini",
+        "d": "ansible_list",
+        "e": "ansible_list",
+        "f": "ansible_yaml",
+        "g": "ansible_ini",
+        "h": "ansible_yaml",
+    }
 
 
 def test_host_entries_have_an_end() -> None:

@@ -1,0 +1,124 @@
+"""Inventories as Ansible reads them: `ansible-inventory --list` of the real ansible-core is the judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetaudit.cli import main
+from fleetaudit.errors import InventoryError
+from fleetaudit.inventory import FORMATS, load
+from fleetaudit.inventory.gathering import DISK, gather
+
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+ANSIBLE = shutil.which("ansible-inventory", path=str(Path(sys.executable).parent))
+
+
+def ours(sources: list[str], via: str | None = None) -> dict[str, Any]:
+    """The shape of `ansible-inventory --list`."""
+    tree = gather(sources, FORMATS, DISK, via).tree
+    members = tree.resolve()
+    variables = {
+        member.name: {name: variable.value for name, variable in member.variables.items()}
+        for member in members
+    }
+    found: dict[str, Any] = {
+        "_meta": {"hostvars": {name: given for name, given in variables.items() if given}}
+    }
+    for name, hosts, children in tree.branches():
+        # Ansible names no host under `all`: those that are in no other group are under `ungrouped`.
+        parts = {"hosts": list(hosts) if name != "all" else [], "children": list(children)}
+        found[name] = {key: value for key, value in parts.items() if value}
+    return {name: body for name, body in found.items() if body}
+
+
+def theirs(sources: list[str]) -> dict[str, Any]:
+    assert ANSIBLE, "ansible-core comes with the dev extra"
+    options = [option for source in sources for option in ("-i", source)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        [ANSIBLE, *options, "--list"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+        timeout=120,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    found["_meta"].pop("profile", None)
+    for body in found.values():
+        for key in ("hosts", "children"):
+            if key in body:
+                body[key] = sorted(body[key])
+    return found
+
+
+def sources_of(case: Path) -> list[str]:
+    """A file or directory is a source; a directory of `1…`, `2…` is several, in this order."""
+    if case.is_dir():
+        several = sorted(str(path) for path in case.iterdir() if path.name[0].isdigit())
+        return several or [str(case)]
+    return [str(case)]
+
+
+def test_the_corpus_is_read_as_ansible_reads_it() -> None:
+    assert len(CORPUS) >= 40
+    with ThreadPoolExecutor(2) as pool:
+        expected = list(pool.map(lambda case: theirs(sources_of(case)), CORPUS))
+    found = [ours(sources_of(case)) for case in CORPUS]
+    differing = {
+        case.name: (mine, other)
+        for case, mine, other in zip(CORPUS, found, expected, strict=True)
+        if mine != other
+    }
+    assert differing == {}
+
+
+def test_ansible_may_read_them_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vaults and inventory plugins: what only Ansible can read."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "password").write_text("secret\n")
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "password"))
+    (tmp_path / "group_vars").mkdir()
+    encrypted = tmp_path / "group_vars" / "web.yml"
+    encrypted.write_text("ansible_user: deploy\ntier: front\n")
+    vault = ["ansible-vault", "encrypt", str(encrypted)]
+    subprocess.run(vault, check=True, capture_output=True)
+    (tmp_path / "hosts").write_text("[web]\nw1\n")
+    (tmp_path / "more.constructed.yml").write_text(
+        "plugin: ansible.builtin.constructed\nstrict: true\nuse_vars_plugins: true\n"
+        "groups: {front: \"tier == 'front'\"}\n"
+    )
+    plain = [str(tmp_path / "hosts")]
+    both = [*plain, str(tmp_path / "more.constructed.yml")]
+    with pytest.raises(InventoryError, match=r"web\.yml: the file is encrypted.*--inventory-via ansible"):
+        load(plain, home="/")
+    with pytest.raises(InventoryError, match=r"constructed\.yml:1:1: .*plugin .*--inventory-via ansible"):
+        load(both, home="/")
+    (host,) = load(both, home="/", via="ansible").hosts
+    assert (host.name, host.user, host.context.groups) == ("w1", "deploy", ("front", "web"))
+    with pytest.raises(InventoryError, match=r"ansible-inventory -i .* ended with status"):
+        load([str(tmp_path / "password"), "--version"], home="/", via="ansible")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InventoryError, match="install ansible-core"):
+        load(both, home="/", via="ansible")
+
+
+def test_the_printed_inventory_is_one_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = Path(__file__).parent / "corpus" / "gv_precedence" / "1hosts"
+    printed = tmp_path / "printed.json"
+    printed.write_text(json.dumps(theirs([str(case)])))
+    assert ours([str(printed)]) == theirs([str(case)])
+    assert main(["inventory", "list", "-i", str(printed), "--format", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {name: body for name, body in shown.items() if body and name != "_meta"} == {
+        name: body for name, body in theirs([str(case)]).items() if name != "_meta"
+    }
