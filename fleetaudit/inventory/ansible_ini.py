@@ -23,6 +23,8 @@ _GROUP: Final = re.compile(r"(?P<name>[^:\]\s]+)\s*(?:#.*)?\Z")
 _YAML_NAMES: Final = (".yaml", ".yml", ".json")
 # The first words of a YAML document: a key, a document's start, a flow mapping or a comment of YAML alone.
 _YAML_START: Final = re.compile(rb"""(?:---|%YAML|\{|(?:"[^"]*"|'[^']*'|[^\s'"\[=]+):(?:\s|\Z))""")
+# Names and passwords are text, though they may be made of digits alone.
+_TEXT: Final = re.compile(r"ansible_\w*(?:host|user|pass|password|file|args)")
 _LONGEST_VALUE: Final = 100_000
 
 
@@ -111,7 +113,7 @@ class _Reader:
         name, equals, text = (part.strip() for part in line.partition("="))
         if not equals:
             raise InventoryError(Problem(f"'{visible(line)}' is no variable", place, "write name=value"))
-        self._tree.set_group_variable(self._group, name, Variable(_value(text, place), place))
+        self._tree.set_group_variable(self._group, name, Variable(_value(name, text, place), place))
 
     def _host(self, line: str, place: Place) -> None:
         try:
@@ -125,7 +127,7 @@ class _Reader:
             if not equals:
                 message = f"'{visible(word)}' is no variable"
                 raise InventoryError(Problem(message, place, "write name=value, with quotes around blanks"))
-            variables[name] = Variable(_value(text, place), place)
+            variables[name] = Variable(_value(name, text, place), place)
         hosts, port = names.expand(first, place)
         for host in hosts:
             new = not self._tree.has_host(host)
@@ -136,7 +138,9 @@ class _Reader:
                 self._tree.set_host_variable(host, name, variable)
 
 
-def _value(text: str, place: Place) -> object:
+def _value(name: str, text: str, place: Place) -> object:
+    if _TEXT.fullmatch(name):
+        return text
     if len(text) > _LONGEST_VALUE:
         raise InventoryError(
             Problem("a value is too long", place, f"{_LONGEST_VALUE} characters are allowed")

@@ -8,9 +8,17 @@ from typing import Final, Protocol
 
 from fleetaudit.errors import Place
 from fleetaudit.inventory.tree import Tree
-from fleetaudit.model import NO_MAPPING, Become, Boundary, Host, HostContext, Secret
+from fleetaudit.model import NO_MAPPING, Become, Boundary, Host, HostContext, Jump, Secret
 
 BECOME_METHODS: Final = ("sudo", "doas", "su")
+
+
+class Mistake(ValueError):
+    """A value of a variable that cannot stand: what is wrong, and what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
 class Format(Protocol):
@@ -56,6 +64,8 @@ class Stated:
     sudo_password: Secret | None = None  # ansible_sudo_pass: for sudo only
     interpreter: str | None = None
     boundary: Boundary | None = None
+    jumps: tuple[Jump, ...] = ()
+    proxy_command: str | None = None
     groups: tuple[str, ...] = ()
     variables: Mapping[str, object] = field(default_factory=lambda: NO_MAPPING)
     place: Place | None = None
@@ -78,6 +88,8 @@ def apply(stated: Stated, overrides: Overrides) -> Host:
         private_key=stated.private_key or overrides.private_key,
         become=_become(stated, overrides),
         interpreter=stated.interpreter,
+        jumps=stated.jumps,
+        proxy_command=stated.proxy_command,
         context=HostContext(stated.groups, stated.variables, boundary),
     )
 

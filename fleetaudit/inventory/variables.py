@@ -14,13 +14,16 @@ from typing import Final, TypeVar
 
 from fleetaudit import plugins
 from fleetaudit.errors import Place, Problem
-from fleetaudit.inventory.base import BECOME_METHODS, Stated
+from fleetaudit.inventory import ssh_args
+from fleetaudit.inventory.base import BECOME_METHODS, Mistake, Stated
 from fleetaudit.inventory.tree import Member, Variable
 from fleetaudit.model import Boundary, Secret
 from fleetaudit.text import visible
 
 T = TypeVar("T")
 
+# In the order in which Ansible hands them to ssh, which takes the first value of an option.
+_SSH_ARGS: Final = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
 _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "address": ("ansible_host", "ansible_ssh_host"),
     "port": ("ansible_port", "ansible_ssh_port"),
@@ -35,6 +38,7 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "sudo_password": ("ansible_sudo_pass",),
     "interpreter": ("ansible_python_interpreter",),
     "boundary": ("fleetaudit_boundary",),
+    "ssh_args": _SSH_ARGS,
     "policy_vars": ("policy_vars",),
 }
 _UNDERSTOOD: Final = frozenset(name for names in _SPELLINGS.values() for name in names)
@@ -85,6 +89,7 @@ def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
     reader = _Reader(member)
     reader.refuse_what_reaches()
     boundary = reader.get("boundary", _one_of(tuple(boundary.value for boundary in Boundary)))
+    way = reader.way()
     stated = Stated(
         name=member.name,
         address=reader.get("address", _word),
@@ -100,19 +105,13 @@ def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
         sudo_password=reader.get("sudo_password", _secret),
         interpreter=reader.get("interpreter", _interpreter),
         boundary=Boundary(boundary) if boundary else None,
+        jumps=way.jumps,
+        proxy_command=way.proxy_command,
         groups=member.groups,
         variables=reader.for_policies(),
         place=member.place,
     )
     return stated, tuple(reader.problems)
-
-
-class _Mistake(ValueError):
-    """A value that cannot stand; (what is wrong, what to write)."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message, self.hint = message, hint
 
 
 class _Reader:
@@ -132,8 +131,24 @@ class _Reader:
             try:
                 _refuse_template(variable.value)
                 found = convert(variable.value)
-            except _Mistake as mistake:
+            except Mistake as mistake:
                 self._note(name, variable.place, mistake)
+        return found
+
+    def way(self) -> ssh_args.Way:
+        """How the host is reached, as the arguments for ssh say; the first that says something counts."""
+        found = ssh_args.Way()
+        for name in _SSH_ARGS:
+            variable = self._variables.get(name)
+            if variable is None or variable.value in (None, ""):
+                continue
+            try:
+                _refuse_template(variable.value)
+                told = ssh_args.way(_text(variable.value))
+            except Mistake as mistake:
+                self._note(name, variable.place, mistake)
+            else:
+                found = found if found != ssh_args.Way() else told
         return found
 
     def refuse_what_reaches(self) -> None:
@@ -160,12 +175,12 @@ class _Reader:
             if name in listed or (name.startswith(_OWN) and not _is_own_or_secret(name)):
                 try:
                     _refuse_template(variable.value)
-                except _Mistake as mistake:
+                except Mistake as mistake:
                     self._note(name, variable.place, mistake)
                 passed[name] = _freeze(variable.value)
         return MappingProxyType(passed)
 
-    def _note(self, name: str, place: Place, mistake: _Mistake) -> None:
+    def _note(self, name: str, place: Place, mistake: Mistake) -> None:
         self.problems.append(Problem(f"{visible(name)}: {mistake.message}", place, mistake.hint))
 
 
@@ -188,7 +203,7 @@ def _refuse_template(value: object) -> None:
         for inner in value:
             _refuse_template(inner)
     elif isinstance(value, str) and _TEMPLATE.search(value):
-        raise _Mistake("the value is a template ({{ … }})", _NO_TEMPLATE)
+        raise Mistake("the value is a template ({{ … }})", _NO_TEMPLATE)
 
 
 # ---------------------------------------------------------------- values; a password is never repeated
@@ -196,50 +211,50 @@ def _refuse_template(value: object) -> None:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise _Mistake("the value is not text", "put it in quotes")
+        raise Mistake("the value is not text", "put it in quotes")
     if not value:
-        raise _Mistake("the value is empty", "write a value, or remove the variable")
+        raise Mistake("the value is empty", "write a value, or remove the variable")
     if not value.isprintable():
-        raise _Mistake("the value holds a control character", "remove it")
+        raise Mistake("the value holds a control character", "remove it")
     return value
 
 
 def _word(value: object) -> str:
     text = _text(value)
     if any(char.isspace() for char in text):
-        raise _Mistake(f"'{text}' holds a blank", "remove it")
+        raise Mistake(f"'{text}' holds a blank", "remove it")
     if text[0] == "-":
         # An ssh or sudo command line would read it as an option.
-        raise _Mistake(f"'{visible(text)}' begins with -", "remove the -")
+        raise Mistake(f"'{visible(text)}' begins with -", "remove the -")
     return text
 
 
 def _secret(value: object) -> Secret:
     if not isinstance(value, str):
-        raise _Mistake("the value is not text", "put it in quotes")
+        raise Mistake("the value is not text", "put it in quotes")
     if not value or any(char in value for char in "\0\r\n"):
-        raise _Mistake("the password is empty or has more than one line", "write it on one line")
+        raise Mistake("the password is empty or has more than one line", "write it on one line")
     return Secret(value)
 
 
 def _port(value: object) -> int:
     text = str(value)
     if isinstance(value, bool | float) or not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
-        raise _Mistake(f"{_shown(value)} is not a port", "write a number from 1 to 65535")
+        raise Mistake(f"{_shown(value)} is not a port", "write a number from 1 to 65535")
     return int(text)
 
 
 def _flag(value: object) -> bool:
     text = str(value).lower()
     if isinstance(value, list | dict | float) or text not in _TRUE | _FALSE:
-        raise _Mistake(f"{_shown(value)} is neither true nor false", "write true or false")
+        raise Mistake(f"{_shown(value)} is neither true nor false", "write true or false")
     return text in _TRUE
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
     def convert(value: object) -> str:
         if value not in choices:
-            raise _Mistake(f"{_shown(value)} is not known here", f"write {' or '.join(choices)}")
+            raise Mistake(f"{_shown(value)} is not known here", f"write {' or '.join(choices)}")
         return str(value)
 
     return convert
@@ -254,7 +269,7 @@ def _transport(value: object) -> str:
     if name in _TRANSPORTS:
         return _TRANSPORTS[name]
     if name not in plugins.names(plugins.TRANSPORTS):
-        raise _Mistake(f"'{visible(name)}' connections are not supported", "write ssh or local")
+        raise Mistake(f"'{visible(name)}' connections are not supported", "write ssh or local")
     return name
 
 
@@ -262,7 +277,7 @@ def _expand(path: str, home: str) -> str:
     if path == "~" or path.startswith("~/"):
         return home + path[1:]
     if path.startswith("~"):
-        raise _Mistake(f"'{visible(path)}' names another user's home", "write the whole path")
+        raise Mistake(f"'{visible(path)}' names another user's home", "write the whole path")
     return path
 
 
@@ -273,10 +288,10 @@ def _interpreter(value: object) -> str | None:
 
 def _names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise _Mistake("not a list of variable names", "write for example [web_user, web_port]")
+        raise Mistake("not a list of variable names", "write for example [web_user, web_port]")
     for name in value:
         if name.startswith("ansible_"):
-            raise _Mistake(f"'{visible(name)}': ansible_ variables never leave the inventory", "remove it")
+            raise Mistake(f"'{visible(name)}': ansible_ variables never leave the inventory", "remove it")
     return tuple(value)
 
 

@@ -271,7 +271,7 @@ def test_select_refuses(pattern: str, limit: str | None, message: str) -> None:
 def test_every_mistake_is_told_once() -> None:
     text = """
     web:
-      vars: {ansible_port: x, ansible_ssh_args: -4}
+      vars: {ansible_port: x, ansible_ssh_args: "-4"}
       hosts: {'w[1:500]': , w1: {ansible_become: perhaps}}
     """
     with pytest.raises(InventoryError) as caught:
@@ -281,7 +281,7 @@ def test_every_mistake_is_told_once() -> None:
     ]
     assert sorted(told) == [
         (3, "ansible_port: 'x' is not a port"),
-        (3, "ansible_ssh_args is not supported yet"),
+        (3, "ansible_ssh_args: the ssh option '-4' is not understood here"),
         (4, "ansible_become: 'perhaps' is neither true nor false"),
     ]
 
