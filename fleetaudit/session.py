@@ -17,7 +17,7 @@ from fleetaudit.conversation import Conversation
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
 from fleetaudit.events import Observer
 from fleetaudit.inputs import read_bytes
-from fleetaudit.inventory import Branch, Inventory, Overrides, load
+from fleetaudit.inventory import Branch, Inventory, Overrides, Variable, load
 from fleetaudit.inventory.base import BECOME_METHODS
 from fleetaudit.model import Boundary, Host, Secret, Source
 from fleetaudit.pacing import Pace, parse_share
@@ -187,12 +187,14 @@ class Targets:
     hosts: tuple[Host, ...]
     sources: tuple[Source, ...] = ()
     branches: Mapping[str, Branch] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, Variable]] = field(default_factory=dict, repr=False)
 
 
 def find(sources: Sequence[str], pattern: str, limit: str | None, options: Options) -> Targets:
     """The hosts of these inventory sources that pattern and limit both select. Raises InventoryError."""
     inventory = load(sources, home=str(Path.home()), overrides=options.overrides(), via=options.inventory_via)
-    return Targets(select(inventory, pattern, limit), inventory.sources, inventory.branches)
+    hosts = select(inventory, pattern, limit)
+    return Targets(hosts, inventory.sources, inventory.branches, inventory.variables)
 
 
 def listed(hosts: Iterable[Host], pattern: str, limit: str | None) -> Targets:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import click
 
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
 from fleetaudit.cli.session import Targets, targets
-from fleetaudit.inventory import ALL
+from fleetaudit.inventory import ALL, Variable, secret_name
 from fleetaudit.model import Host
 from fleetaudit.text import visible
+
+_INDENT: Final = "  |"
 
 
 @click.group("inventory")
@@ -23,15 +26,58 @@ def command() -> None:
 @TARGETS
 @CONNECTION
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def list_command(style: str, **options: object) -> None:
+@click.option("--vars", "with_variables", is_flag=True, help="Every variable too, and where it was set.")
+def list_command(style: str, with_variables: bool, **options: object) -> None:
     """List the hosts that PATTERN selects, with their groups and how they are reached."""
     goal = targets(pick(Targeting, options), pick(Connecting, options))
-    click.echo(_json(goal) if style == "json" else _text(goal.hosts))
+    click.echo(_json(goal) if style == "json" else _text(goal, with_variables))
 
 
-def _text(hosts: tuple[Host, ...]) -> str:
-    width = max(len(visible(host.name)) for host in hosts)
-    return "\n".join(f"{visible(host.name):<{width}}  {_reached(host)}  {_groups(host)}" for host in hosts)
+@command.command("graph")
+@TARGETS
+@CONNECTION
+def graph_command(**options: object) -> None:
+    """Draw the groups, each below its parents, with the hosts that PATTERN selects."""
+    goal = targets(pick(Targeting, options), pick(Connecting, options))
+    click.echo("\n".join(_graph(goal, ALL, 0, {host.name for host in goal.hosts})))
+
+
+def _graph(goal: Targets, group: str, depth: int, chosen: set[str]) -> Iterator[str]:
+    """As `ansible-inventory --graph` draws it; a host stands in each group that names it."""
+    yield f"{_INDENT * (depth - 1)}{'  |--' if depth else ''}@{visible(group)}:"
+    branch = goal.branches.get(group)
+    if branch is None:
+        return
+    for child in branch.children:
+        yield from _graph(goal, child, depth + 1, chosen)
+    for host in branch.hosts if group != ALL else ():
+        if host in chosen:
+            yield f"{_INDENT * depth}  |--{visible(host)}"
+
+
+def _text(goal: Targets, with_variables: bool) -> str:
+    width = max(len(visible(host.name)) for host in goal.hosts)
+    lines = []
+    for host in goal.hosts:
+        lines.append(f"{visible(host.name):<{width}}  {_reached(host)}  {_groups(host)}")
+        if with_variables:
+            said = goal.variables.get(host.name, {})
+            lines += [f"    {_variable(name, said[name])}" for name in sorted(said)]
+    return "\n".join(lines)
+
+
+def _variable(name: str, variable: Variable) -> str:
+    """The variable and its origin; a value that could be a secret is not shown."""
+    value = json.dumps(_without_secrets(name, variable.value), default=_plain, ensure_ascii=False)
+    return visible(f"{name} = {value}  ({variable.place})")
+
+
+def _without_secrets(name: str, value: object) -> object:
+    if secret_name(name):
+        return "***"
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(key, inner) for key, inner in value.items()}
+    return [_without_secrets("", inner) for inner in value] if isinstance(value, list) else value
 
 
 def _reached(host: Host) -> str:

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from fleetaudit import patterns
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
-from fleetaudit.inventory import ansible_ini, ansible_list, ansible_yaml, host_list
+from fleetaudit.inventory import ansible_ini, ansible_list, ansible_yaml, host_list, salt_roster, ssh_config
 from fleetaudit.inventory.base import Format, Overrides, Stated, apply
 from fleetaudit.inventory.gathering import DISK, Disk, gather
-from fleetaudit.inventory.tree import ALL, Member
-from fleetaudit.inventory.variables import state
+from fleetaudit.inventory.tree import ALL, Member, Variable
+from fleetaudit.inventory.variables import secret_name, state
 from fleetaudit.model import Host, Source
 from fleetaudit.patterns import HostPattern
 from fleetaudit.text import visible
 
-__all__ = ["ALL", "FORMATS", "Branch", "Disk", "Inventory", "Overrides", "Stated", "apply", "load"]
+__all__ = [
+    "ALL",
+    "FORMATS",
+    "Branch",
+    "Disk",
+    "Inventory",
+    "Overrides",
+    "Stated",
+    "Variable",
+    "apply",
+    "load",
+    "secret_name",
+]
 
 FORMATS: Final[Mapping[str, Format]] = {
     "host_list": host_list,
     "ansible_list": ansible_list,
+    "salt_roster": salt_roster,
+    "ssh_config": ssh_config,
     "ansible_ini": ansible_ini,
     "ansible_yaml": ansible_yaml,
 }
@@ -48,6 +62,8 @@ class Inventory:
     groups: Mapping[str, tuple[str, ...]]
     branches: Mapping[str, Branch]
     sources: tuple[Source, ...]
+    variables: Mapping[str, Mapping[str, Variable]] = field(default_factory=dict, repr=False)
+    """All variables of each host, merged, with where each was set; secrets among them."""
 
     def select(self, pattern: str = ALL, limit: str | None = None) -> tuple[Host, ...]:
         """The hosts that the pattern, and the limit if there is one, both select; sorted by name.
@@ -117,7 +133,9 @@ def load(
         raise InventoryError(Problem(message, Place(sources[0]), "add a group with hosts"))
     hosts = _hosts(members, home, overrides or Overrides())
     branches = {name: Branch(direct, children) for name, direct, children in tree.branches()}
-    return Inventory(hosts, _groups(members, branches), MappingProxyType(branches), tuple(gathered.used))
+    variables = {member.name: member.variables for member in members}
+    groups = _groups(members, branches)
+    return Inventory(hosts, groups, MappingProxyType(branches), tuple(gathered.used), variables)
 
 
 def _hosts(members: Sequence[Member], home: str, overrides: Overrides) -> tuple[Host, ...]:

@@ -56,7 +56,7 @@ class _Reader:
         self._tree = tree
         self._group = UNGROUPED
         self._read: Callable[[str, Place], None] = self._host
-        self._declared = {"all", UNGROUPED}
+        self._declared = {*tree.group_names}  # by earlier sources, too
         self._waiting: dict[str, Place] = {}  # groups with variables or a parent, and nothing else so far
 
     def read(self, line: str, place: Place) -> None:

@@ -84,6 +84,11 @@ _TEMPLATE: Final = re.compile(r"\{[{%#]")
 _NO_TEMPLATE: Final = "templates are not evaluated; write the value itself"
 
 
+def secret_name(name: str) -> bool:
+    """Whether the name speaks of a secret, so that the value is not to be shown."""
+    return _SECRET_WORD.search(name) is not None
+
+
 def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
     """What the host's merged variables say, and every mistake in them. `home` stands for ~ in key paths."""
     reader = _Reader(member)
@@ -185,7 +190,7 @@ class _Reader:
 
 
 def _is_own_or_secret(name: str) -> bool:
-    return name == "fleetaudit_boundary" or _SECRET_WORD.search(name) is not None
+    return name == "fleetaudit_boundary" or secret_name(name)
 
 
 def _freeze(value: object) -> object:
