@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,8 @@ from fleetaudit.errors import (
     ConnectError,
     HostError,
     HostKeyError,
+    OutputError,
+    Place,
     Problem,
 )
 from fleetaudit.model import Host, Jump
@@ -34,6 +37,8 @@ from fleetaudit.transport.program import Programs
 
 # What ssh ends with when it fails itself (ssh(1), exit status); the commands we run end otherwise.
 _OWN_FAILURE = 255
+_MOST_LOGGED = 64 * 1024
+_ASK_SECONDS = 20.0
 _CHECKING = {
     HostKeyChecking.STRICT: "yes",
     HostKeyChecking.ACCEPT_NEW: "accept-new",
@@ -41,12 +46,14 @@ _CHECKING = {
 }
 # Never asked for, whatever a configuration file says.
 _FIXED = (
+    "AddKeysToAgent=no",
     "BatchMode=yes",
     "ConnectionAttempts=1",
     "ControlMaster=no",  # one that is there is used; none is left behind
     "ControlPersist=no",
     "ForwardAgent=no",
     "ForwardX11=no",
+    "GSSAPIDelegateCredentials=no",
     "LogLevel=ERROR",
     "NoHostAuthenticationForLocalhost=no",
     "PermitLocalCommand=no",
@@ -55,6 +62,13 @@ _FIXED = (
     "UpdateHostKeys=no",
     "VerifyHostKeyDNS=no",
 )
+# Neither, but by an ssh that knows them: an older one would end with a complaint.
+_SINCE = (
+    ((8, 7), "ForkAfterAuthentication=no"),
+    ((8, 7), "StdinNull=no"),
+)
+_SESSION_TYPE = (8, 7)
+_KNOWN_HOSTS_COMMAND = (8, 5)
 # The one thing that it says in the midst of what the host says.
 _LOST = re.compile(rb"^Connection to \S+ closed by remote host\.\r?\n\Z", re.MULTILINE)
 _NAME = re.compile(r"(?!-)[\w.:%+-]+")
@@ -72,9 +86,10 @@ _REFUSED: tuple[tuple[str, type[HostError]], ...] = (
 class OpenSshTransport:
     """Runs commands through one `ssh` process per attempt, which asks nobody anything."""
 
-    def __init__(self, options: SshOptions, program: str) -> None:
+    def __init__(self, options: SshOptions, program: str, version: tuple[int, int]) -> None:
         self._options = options
         self._program = program
+        self._version = version
         self._programs = Programs()
         # ssh closes every descriptor it inherits, so what it has to say of itself needs a file with a name.
         self._logs = tempfile.TemporaryDirectory(prefix="fleetaudit-ssh-")
@@ -83,10 +98,14 @@ class OpenSshTransport:
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`. The password of the host is not used: ssh takes one from a terminal only."""
-        with self._log_files(len(host.jumps) + 1) as logs:
+        with self._open_logs(len(host.jumps) + 1) as logs:
             arguments = self._arguments(host, command, logs)
-            environment = os.environ | {"LC_ALL": "C"}
-            reply = self._programs.run(arguments, conversation, deadline, environment)
+            # A jump host that only ssh_config names is reached without our BatchMode: it asks nobody either.
+            environment = os.environ | {"LC_ALL": "C", "SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"}
+            also = {log.descriptor: log.take for log in logs}
+            reply = self._programs.run(
+                arguments, conversation, deadline, environment, until_exit=True, also=also
+            )
             if reply.exit_status == _OWN_FAILURE:
                 self._explain(host, logs, reply)
         # Ended by a signal, it cannot say whether the answer was whole.
@@ -104,16 +123,18 @@ class OpenSshTransport:
 
     # ------------------------------------------------------------ what ssh is told
 
-    def _arguments(self, host: Host, command: str, logs: list[Path]) -> list[str]:
+    def _arguments(self, host: Host, command: str, logs: list[_Log]) -> list[str]:
         arguments = self._common(host, logs[-1])
         if host.jumps:
             arguments += ["-o", f"ProxyCommand={self._through(host, list(host.jumps), logs, host)}"]
         elif host.proxy_command is not None:
             arguments += ["-o", f"ProxyCommand={host.proxy_command}"]
         arguments += ["-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"]
+        if self._version >= _SESSION_TYPE:
+            arguments += ["-o", "SessionType=default"]
         return [*arguments, *_login(host.user, host.port), "--", _name(host.address), command]
 
-    def _through(self, host: Host, jumps: list[Jump], logs: list[Path], goal: Host | Jump) -> str:
+    def _through(self, host: Host, jumps: list[Jump], logs: list[_Log], goal: Host | Jump) -> str:
         """A proxy command through the last of the jumps.
 
         Not ssh's own -J, which tells the ssh on the way nothing of how host keys are to be checked.
@@ -129,10 +150,11 @@ class OpenSshTransport:
         ]
         return shlex.join([*arguments, "--", _name(jump.address)]).replace("%", "%%")
 
-    def _common(self, host: Host, log: Path) -> list[str]:
+    def _common(self, host: Host, log: _Log) -> list[str]:
         options = self._options
-        arguments = [self._program, "-E", str(log), *_configuration(options.ssh_config)]
+        arguments = [self._program, "-E", str(log.path), *_configuration(options.ssh_config)]
         settings = [*_FIXED, f"ConnectTimeout={math.ceil(options.connect_timeout)}", *self._checking(host)]
+        settings += [setting for since, setting in _SINCE if self._version >= since]
         if host.private_key:
             arguments += ["-i", host.private_key]
             settings.append("IdentitiesOnly=yes")
@@ -157,28 +179,34 @@ class OpenSshTransport:
             yield f"GlobalKnownHostsFile={files or '/dev/null'}"
             if self._revoked_keys is not None:
                 yield f"RevokedHostKeys={self._revoked_keys}"
-        elif options.known_hosts != usual_known_hosts():
+            return
+        if checking is HostKeyChecking.ACCEPT_NEW:
+            _make_recordable(options.known_hosts)
+        if options.known_hosts != usual_known_hosts() or checking is HostKeyChecking.ACCEPT_NEW:
             yield f"UserKnownHostsFile={files}"
             yield "GlobalKnownHostsFile=/dev/null"
+            if self._version >= _KNOWN_HOSTS_COMMAND:
+                yield "KnownHostsCommand=none"
 
     # ------------------------------------------------------------ what ssh says
 
     @contextlib.contextmanager
-    def _log_files(self, count: int) -> Iterator[list[Path]]:
+    def _open_logs(self, count: int) -> Iterator[list[_Log]]:
         number = next(self._number)
-        logs = [Path(self._logs.name, f"{number}-{place}") for place in range(count)]
-        try:
+        with contextlib.ExitStack() as stack:
+            names = [Path(self._logs.name, f"{number}-{place}") for place in range(count)]
+            try:
+                logs = [stack.enter_context(_Log(name)) for name in names]
+            except OSError as error:
+                raise ConnectError(f"cannot start ssh: {error.strerror}") from error
             yield logs
-        finally:
-            for log in logs:
-                log.unlink(missing_ok=True)
 
-    def _explain(self, host: Host, logs: list[Path], reply: Reply) -> None:
+    def _explain(self, host: Host, logs: list[_Log], reply: Reply) -> None:
         """Raise what the first ssh on the way that failed says. None did: the status is the command's own."""
         for jump, log in zip(host.jumps, logs, strict=False):
-            if said := _said(log):
+            if said := log.said:
                 raise ConnectError(f"jump host {visible(jump.address)}: {_last(said)}")
-        said = _said(logs[-1])
+        said = logs[-1].said
         for pattern, kind in _REFUSED:
             if re.search(pattern, said, re.IGNORECASE):
                 if kind is AuthError and host.password is not None:
@@ -209,12 +237,88 @@ class OpenSshTransport:
         return file
 
 
+class _Log:
+    """What one ssh says of itself: a named pipe, so that a host that makes it talk fills no disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._data = bytearray()
+        os.mkfifo(path, 0o600)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def take(self, data: bytes) -> None:
+        """More of it. Raises OutputError for more than any failure needs."""
+        self._data += data
+        if len(self._data) > _MOST_LOGGED:
+            raise OutputError(f"ssh complains without end: {_last(self.said)}")
+
+    @property
+    def said(self) -> str:
+        """All of it, as lines."""
+        return self._data.decode("utf-8", "replace").strip()
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+        self.path.unlink(missing_ok=True)
+
+
 def open_transport(options: SshOptions) -> OpenSshTransport:
-    """The factory that the transport table names. Raises ConfigError when there is no ssh."""
+    """The factory that the transport table names.
+
+    Raises ConfigError when there is no ssh, or none that takes the configuration.
+    """
     program = shutil.which("ssh")
     if program is None:
         raise ConfigError(Problem("there is no ssh on this machine", hint="install the OpenSSH client"))
-    return OpenSshTransport(options, program)
+    said = _ask([program, "-V"]).stderr
+    found = re.match(r"OpenSSH_(\d+)\.(\d+)", said)
+    if found is None:
+        problem = f"{visible(program)} is not OpenSSH: {_last(said.strip())}"
+        raise ConfigError(Problem(problem, hint="use ansible_connection: ssh"))
+    question = [program, "-G", *_configuration(options.ssh_config), "-o", "RemoteCommand=none", "localhost"]
+    done = _ask([*question, "true"])
+    if done.returncode:
+        wrong = [line for line in done.stderr.splitlines() if line and ": terminating, " not in line]
+        raise ConfigError(map(_mistake, wrong[:20] or ["ssh does not say what is wrong"]))
+    return OpenSshTransport(options, program, (int(found[1]), int(found[2])))
+
+
+def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """What ssh says at once, before it reaches any host. Raises ConfigError."""
+    try:
+        return subprocess.run(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=os.environ | {"LC_ALL": "C"},
+            timeout=_ASK_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"cannot ask ssh about itself: {visible(str(error))}") from error
+
+
+def _mistake(line: str) -> Problem:
+    found = re.fullmatch(r"(.+?):? line (\d+): (.*)", line)
+    place, said = (Place(visible(found[1]), int(found[2])), found[3]) if found else (None, line)
+    return Problem(visible(said), place, "mend it, or name another file by --ssh-config FILE|none")
+
+
+def _make_recordable(known_hosts: tuple[str, ...]) -> None:
+    """Make the file that new keys go to: ssh goes on where it cannot, and so would take any key next time."""
+    if not known_hosts:
+        raise HostKeyError("accept-new has no file to record keys in; give --known-hosts FILE")
+    file = Path(known_hosts[0]).expanduser()
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise HostKeyError(f"cannot record keys in {visible(str(file))}: {error.strerror}") from error
 
 
 def _configuration(file: str | None) -> list[str]:
@@ -237,13 +341,7 @@ def _name(address: str) -> str:
     return address
 
 
-def _said(log: Path) -> str:
-    try:
-        return log.read_bytes()[:65536].decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
 def _last(said: str) -> str:
     """The line that says most: the last, without what ssh puts before it."""
-    return visible(re.sub(r"^(?:ssh: |fatal: )", "", said.splitlines()[-1].strip()))[:300]
+    lines = said.splitlines() or [""]
+    return visible(re.sub(r"^(?:ssh: |fatal: )", "", lines[-1].strip()))[:300]

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import IO
 
 from fleetaudit.conversation import Conversation, Reply, Stream
@@ -20,7 +22,10 @@ from fleetaudit.transport.watchdog import cancelled, overdue
 _CHUNK = 64 * 1024
 # How soon a cancel is noticed while the command is silent.
 _LOOK_SECONDS = 0.05
+# How soon its end is noticed once its outputs are closed.
+_END_SECONDS = 0.002
 _REAP_SECONDS = 1.0
+_NOTHING: Mapping[int, Callable[[bytes], None]] = MappingProxyType({})
 
 
 class Programs:
@@ -35,10 +40,15 @@ class Programs:
         conversation: Conversation,
         deadline: float,
         environment: Mapping[str, str] | None = None,
+        *,
+        until_exit: bool = False,
+        also: Mapping[int, Callable[[bytes], None]] = _NOTHING,
     ) -> Reply:
         """Run it to its end; a signal that ended it is a negative status, as with `subprocess`.
 
-        Raises as `Transport.run` does. The program has no terminal to ask on.
+        Raises as `Transport.run` does. The program has no terminal to ask on. Its end is when its outputs
+        are closed; with `until_exit` when it is gone, whoever else holds them. `also` are more descriptors
+        to read from meanwhile, each with what to do with the data.
         """
         self._check(deadline)
         try:
@@ -54,7 +64,7 @@ class Programs:
             raise ConnectError(f"cannot start {arguments[0]}: {error.strerror}") from error
         try:
             dialogue = Dialogue(conversation)
-            self._converse(process, dialogue, deadline)
+            self._converse(process, dialogue, deadline, until_exit, also)
             status = self._wait(process, deadline)
         finally:
             _end(process)
@@ -70,34 +80,50 @@ class Programs:
         if time.monotonic() >= deadline:
             raise overdue()
 
-    def _converse(self, process: subprocess.Popen[bytes], dialogue: Dialogue, deadline: float) -> None:
+    def _converse(
+        self,
+        process: subprocess.Popen[bytes],
+        dialogue: Dialogue,
+        deadline: float,
+        until_exit: bool,
+        also: Mapping[int, Callable[[bytes], None]],
+    ) -> None:
         stdin, stdout, stderr = _pipes(process)
         os.set_blocking(stdin.fileno(), False)
         with selectors.DefaultSelector() as ready:
-            ready.register(stdout, selectors.EVENT_READ, Stream.STDOUT)
-            ready.register(stderr, selectors.EVENT_READ, Stream.STDERR)
+            ready.register(stdout, selectors.EVENT_READ, partial(dialogue.hear, Stream.STDOUT))
+            ready.register(stderr, selectors.EVENT_READ, partial(dialogue.hear, Stream.STDERR))
+            for descriptor, hear in also.items():
+                ready.register(descriptor, selectors.EVENT_READ, hear)
+            outputs = {stdout.fileno(), stderr.fileno()}
             dialogue.start()
-            while any(isinstance(key.data, Stream) for key in ready.get_map().values()):
+            while outputs or until_exit:
                 self._check(deadline)
+                gone = until_exit and _is_gone(process)
                 _want_to_write(ready, stdin, dialogue)
-                for key, _ in ready.select(_LOOK_SECONDS):
-                    if not isinstance(key.data, Stream):
+                events = ready.select(0 if gone else _LOOK_SECONDS if outputs else _END_SECONDS)
+                if gone and not events:
+                    break  # whatever it wrote has been read
+                for key, _ in events:
+                    if key.fileobj is stdin:
                         _write(stdin, dialogue)
                     elif data := os.read(key.fd, _CHUNK):
-                        dialogue.hear(key.data, data)
+                        key.data(data)
                     else:
                         ready.unregister(key.fileobj)
+                        outputs.discard(key.fd)
 
     def _wait(self, process: subprocess.Popen[bytes], deadline: float) -> int:
         """The exit status, once there. Not reaped before its group is ended: the number stays taken."""
-        while True:
-            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-            if ended is not None:
-                break
+        while not _is_gone(process):
             self._check(deadline)
-            time.sleep(0.002)
+            time.sleep(_END_SECONDS)
         _kill_group(process)
         return process.wait()
+
+
+def _is_gone(process: subprocess.Popen[bytes]) -> bool:
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def _want_to_write(ready: selectors.BaseSelector, stdin: IO[bytes], dialogue: Dialogue) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from fleetaudit.conversation import Conversation, Reply
@@ -25,6 +27,7 @@ from fleetaudit.errors import (
     HostError,
     HostKeyError,
     OutputError,
+    Place,
 )
 from fleetaudit.model import Become, Host, Jump, Secret
 from fleetaudit.transport.openssh import OpenSshTransport, open_transport
@@ -32,7 +35,7 @@ from fleetaudit.transport.options import HostKeyChecking, SshOptions
 from tests import running
 from tests.conftest import Sshd, free_port, make_key, processes, running_sshd
 from tests.transport.conversations import ASKING, Dialogue, Limited, Send, Silent
-from tests.transport.embedded import embedded, new_host_key
+from tests.transport.embedded import Login, embedded, new_host_key, serve
 from tests.transport.stalling import Stalls, ways
 
 WaitUntil = Callable[[Callable[[], bool], str], None]
@@ -216,9 +219,49 @@ def test_a_connection_that_the_user_has_open_is_used_and_stays(
         master.wait(10)
 
 
-def test_a_configuration_that_ssh_cannot_read_is_said(sshd: Sshd, config: Callable[[str], str]) -> None:
-    with pytest.raises(ConnectError, match="bad configuration options"):
-        run(sshd, sshd.host(), ssh_config=config("NoSuchThing yes\n"))
+def test_a_configuration_that_ssh_cannot_read_is_said_before_any_host(
+    sshd: Sshd, config: Callable[[str], str]
+) -> None:
+    file = config("Host other\n  NoSuchThing yes\n  Port many\n")
+    with pytest.raises(ConfigError) as caught:
+        run(sshd, sshd.host(), ssh_config=file)
+    assert [problem.place for problem in caught.value.problems] == [Place(file, 2), Place(file, 3)]
+    assert "nosuchthing" in str(caught.value)
+
+
+def test_what_is_not_openssh_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\necho Dropbear v2022.83 >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ConfigError, match=r"is not OpenSSH: Dropbear.*ansible_connection: ssh"):
+        open_transport(SshOptions())
+
+
+@pytest.mark.parametrize("setting", ["StdinNull yes", "SessionType none", "ForkAfterAuthentication yes"])
+def test_the_command_is_run_and_heard_to_its_end(
+    sshd: Sshd, config: Callable[[str], str], setting: str
+) -> None:
+    file = config(f"Host *\n  {setting}\n")
+    assert run(sshd, sshd.host(), "cat; exit 3", Send(b"in"), ssh_config=file) == Reply(3, b"in", b"")
+
+
+def test_credentials_are_not_handed_on(sshd: Sshd, config: Callable[[str], str], tmp_path: Path) -> None:
+    """What ssh makes of the command line, as it says itself: no Kerberos is needed to see it."""
+    file = config("Host *\n  GSSAPIDelegateCredentials yes\n  AddKeysToAgent yes\n")
+    seen = tmp_path / "seen"
+    real = shutil.which("ssh")
+    wrapper = tmp_path / "bin" / "ssh"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncase $1 in -V|-G) ;; *) {real} -G "$@" >{seen} ;; esac\nexec {real} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    with transport(sshd.known_hosts, ssh_config=file) as ssh:
+        ssh._program = str(wrapper)
+        ssh.run(sshd.host(), "true", Send(), time.monotonic() + 20)
+    settings = seen.read_text().splitlines()
+    assert {"gssapidelegatecredentials no", "addkeystoagent false"} <= set(settings)
 
 
 # ---------------------------------------------------------------- who we are, who they are
@@ -251,6 +294,26 @@ def test_host_keys_are_checked_as_asked(sshd: Sshd, tmp_path: Path) -> None:
     accept_new = HostKeyChecking.ACCEPT_NEW
     assert run(sshd, sshd.host(), known_hosts=str(empty), host_key_checking=accept_new).exit_status == 0
     assert run(sshd, sshd.host(), known_hosts=str(empty)).exit_status == 0
+
+
+def test_accept_new_takes_no_key_that_it_cannot_record(sshd: Sshd, tmp_path: Path) -> None:
+    accept_new = HostKeyChecking.ACCEPT_NEW
+    for file in ("/proc/none/known_hosts", str(tmp_path)):
+        with pytest.raises(HostKeyError, match="cannot record keys in"):
+            run(sshd, sshd.host(), known_hosts=file, host_key_checking=accept_new)
+    made = tmp_path / "made" / "known_hosts"
+    assert run(sshd, sshd.host(), known_hosts=str(made), host_key_checking=accept_new).exit_status == 0
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert run(sshd, sshd.host(), known_hosts=str(made)).exit_status == 0
+
+
+def test_keys_on_record_are_those_of_the_files_that_were_named(
+    sshd: Sshd, config: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").touch()
+    file = config(f"KnownHostsCommand /bin/cat {sshd.known_hosts}\n")
+    with pytest.raises(HostKeyError):
+        run(sshd, sshd.host(), ssh_config=file, known_hosts=str(tmp_path / "empty"))
 
 
 def test_a_revoked_host_key_is_refused_even_with_checks_off(sshd: Sshd, tmp_path: Path) -> None:
@@ -336,6 +399,21 @@ while data := s.recv(65536):
         run(sshd, replace(host, proxy_command="sh -c 'echo no way through >&2; exit 1'"))
 
 
+def test_who_holds_the_outputs_of_a_proxy_command_is_not_waited_for(
+    sshd: Sshd, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    relay = "import os,socket,sys,threading as t;s=socket.create_connection(('127.0.0.1',int(sys.argv[1])))"
+    relay += ";t.Thread(target=lambda:[s.sendall(d) for d in iter(lambda:os.read(0,65536),b'')],daemon=True)"
+    relay += ".start();[os.write(1,d) for d in iter(lambda:s.recv(65536),b'')]"
+    program = tmp_path / "proxy"
+    program.write_text(f'sleep 77.5 <&- >&- &\nexec python3 -c "{relay}" "$1"\n')
+    host = replace(sshd.host(), proxy_command=f"sh {program} %p")
+    began = time.monotonic()
+    assert run(sshd, host, "echo proxied").stdout == b"proxied\n"
+    assert time.monotonic() - began < 10
+    wait_until(lambda: not processes("77.5"), "what the proxy command started is left")
+
+
 # ---------------------------------------------------------------- names that are none
 
 
@@ -366,6 +444,32 @@ def test_without_ssh_there_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="install the OpenSSH client"):
         open_transport(SshOptions())
+
+
+# ---------------------------------------------------------------- hosts that mean no good
+
+
+class Knocking(Login):
+    """Opens X11 channels without end: each makes ssh complain, whatever its LogLevel is."""
+
+    def execute(self, channel: paramiko.Channel) -> None:
+        session = channel.get_transport()
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            while True:
+                with contextlib.suppress(paramiko.ChannelException):  # what ssh answers to each
+                    session.open_x11_channel(("127.0.0.1", 6000))
+
+
+def test_a_host_that_makes_ssh_complain_without_end_is_cut_off(tmp_path: Path) -> None:
+    host_key = new_host_key(tmp_path)
+    make_key(tmp_path / "login")
+    with embedded(lambda connection: serve(connection, Knocking(), host_key)) as server:
+        host = Host("h", "127.0.0.1", server.port, user="u", private_key=str(tmp_path / "login"))
+        with (
+            transport("/dev/null", host_key_checking=HostKeyChecking.OFF) as ssh,
+            pytest.raises(OutputError, match="complains without end"),
+        ):
+            ssh.run(host, "true", Send(), time.monotonic() + 20)
 
 
 # ---------------------------------------------------------------- in time
