@@ -12,33 +12,29 @@ import math
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.errors import (
     AuthError,
-    ConfigError,
     ConnectError,
     HostError,
     HostKeyError,
     OutputError,
-    Place,
-    Problem,
 )
 from fleetaudit.model import Host, Jump
 from fleetaudit.text import visible
-from fleetaudit.transport.options import HostKeyChecking, SshOptions, usual_config, usual_known_hosts
+from fleetaudit.transport import installed, masters
+from fleetaudit.transport.installed import Installed
+from fleetaudit.transport.options import HostKeyChecking, SshOptions, usual_known_hosts
 from fleetaudit.transport.program import Programs
 
 # What ssh ends with when it fails itself (ssh(1), exit status); the commands we run end otherwise.
 _OWN_FAILURE = 255
 _MOST_LOGGED = 64 * 1024
-_ASK_SECONDS = 20.0
 _CHECKING = {
     HostKeyChecking.STRICT: "yes",
     HostKeyChecking.ACCEPT_NEW: "accept-new",
@@ -86,10 +82,12 @@ _REFUSED: tuple[tuple[str, type[HostError]], ...] = (
 class OpenSshTransport:
     """Runs commands through one `ssh` process per attempt, which asks nobody anything."""
 
-    def __init__(self, options: SshOptions, program: str, version: tuple[int, int]) -> None:
+    def __init__(self, options: SshOptions, ssh: Installed) -> None:
         self._options = options
-        self._program = program
-        self._version = version
+        self._program = ssh.program
+        self._version = ssh.version
+        self._configuration = ssh.configuration
+        self._may_have_masters = masters.are_configured(ssh.files)
         self._programs = Programs()
         # ssh closes every descriptor it inherits, so what it has to say of itself needs a file with a name.
         self._logs = tempfile.TemporaryDirectory(prefix="fleetaudit-ssh-")
@@ -99,17 +97,26 @@ class OpenSshTransport:
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`. The password of the host is not used: ssh takes one from a terminal only."""
         with self._open_logs(len(host.jumps) + 1) as logs:
-            arguments = self._arguments(host, command, logs)
+            where = self._where(host, logs)
+            shared = self._may_share(where, deadline)
+            arguments = self._arguments(host, logs[-1], shared=shared)
             # A jump host that only ssh_config names is reached without our BatchMode: it asks nobody either.
             environment = os.environ | {"LC_ALL": "C", "SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "never"}
             also = {log.descriptor: log.take for log in logs}
             reply = self._programs.run(
-                arguments, conversation, deadline, environment, until_exit=True, also=also
+                [*arguments, *where, command],
+                conversation,
+                deadline,
+                environment,
+                until_exit=True,
+                also=also,
             )
             if reply.exit_status == _OWN_FAILURE:
                 self._explain(host, logs, reply)
-        # Ended by a signal, it cannot say whether the answer was whole.
-        lost = reply.exit_status < 0 or (reply.exit_status == _OWN_FAILURE and _LOST.search(reply.stderr))
+        # Ended by a signal, it cannot say whether the answer was whole. Nor does it say that the process
+        # which holds a shared connection has ended.
+        own = reply.exit_status == _OWN_FAILURE
+        lost = reply.exit_status < 0 or (own and (shared or _LOST.search(reply.stderr)))
         return replace(reply, exit_status=-1) if lost else reply
 
     def cancel(self) -> None:
@@ -123,16 +130,28 @@ class OpenSshTransport:
 
     # ------------------------------------------------------------ what ssh is told
 
-    def _arguments(self, host: Host, command: str, logs: list[_Log]) -> list[str]:
-        arguments = self._common(host, logs[-1])
-        if host.jumps:
-            arguments += ["-o", f"ProxyCommand={self._through(host, list(host.jumps), logs, host)}"]
-        elif host.proxy_command is not None:
-            arguments += ["-o", f"ProxyCommand={host.proxy_command}"]
-        arguments += ["-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"]
+    def _arguments(self, host: Host, log: _Log, *, shared: bool) -> list[str]:
+        settings = ["ClearAllForwardings=yes", "RemoteCommand=none"]
         if self._version >= _SESSION_TYPE:
-            arguments += ["-o", "SessionType=default"]
-        return [*arguments, *_login(host.user, host.port), "--", _name(host.address), command]
+            settings.append("SessionType=default")
+        if not shared:
+            settings.append("ControlPath=none")
+        return [*self._common(host, log), *_options(settings)]
+
+    def _where(self, host: Host, logs: list[_Log]) -> list[str]:
+        proxy = host.proxy_command
+        if host.jumps:
+            proxy = self._through(host, list(host.jumps), logs, host)
+        way = _options([f"ProxyCommand={proxy}"] if proxy is not None else [])
+        return [*way, *_login(host.user, host.port), "--", _name(host.address)]
+
+    def _may_share(self, where: list[str], deadline: float) -> bool:
+        if not self._may_have_masters:
+            return False
+        question = [self._program, "-G", *self._configuration, *where]
+        reply = self._programs.run(question, masters.Listening(), deadline, until_exit=True)
+        unchecked = self._options.host_key_checking is HostKeyChecking.OFF
+        return masters.may_be_shared(masters.settings(reply.stdout), unchecked=unchecked)
 
     def _through(self, host: Host, jumps: list[Jump], logs: list[_Log], goal: Host | Jump) -> str:
         """A proxy command through the last of the jumps.
@@ -142,7 +161,7 @@ class OpenSshTransport:
         jump = jumps.pop()
         arguments = self._common(host, logs[len(jumps)])
         if jumps:
-            arguments += ["-o", f"ProxyCommand={self._through(host, jumps, logs, jump)}"]
+            arguments += _options([f"ProxyCommand={self._through(host, jumps, logs, jump)}"])
         arguments += [
             "-W",
             f"[{_name(goal.address)}]:{goal.port}",
@@ -152,15 +171,13 @@ class OpenSshTransport:
 
     def _common(self, host: Host, log: _Log) -> list[str]:
         options = self._options
-        arguments = [self._program, "-E", str(log.path), *_configuration(options.ssh_config)]
+        arguments = [self._program, "-E", str(log.path), *self._configuration]
         settings = [*_FIXED, f"ConnectTimeout={math.ceil(options.connect_timeout)}", *self._checking(host)]
         settings += [setting for since, setting in _SINCE if self._version >= since]
         if host.private_key:
             arguments += ["-i", host.private_key]
             settings.append("IdentitiesOnly=yes")
-        for setting in settings:
-            arguments += ["-o", setting]
-        return arguments
+        return [*arguments, *_options(settings)]
 
     def _checking(self, host: Host) -> Iterator[str]:
         options = self._options
@@ -266,47 +283,8 @@ class _Log:
 
 
 def open_transport(options: SshOptions) -> OpenSshTransport:
-    """The factory that the transport table names.
-
-    Raises ConfigError when there is no ssh, or none that takes the configuration.
-    """
-    program = shutil.which("ssh")
-    if program is None:
-        raise ConfigError(Problem("there is no ssh on this machine", hint="install the OpenSSH client"))
-    said = _ask([program, "-V"]).stderr
-    found = re.match(r"OpenSSH_(\d+)\.(\d+)", said)
-    if found is None:
-        problem = f"{visible(program)} is not OpenSSH: {_last(said.strip())}"
-        raise ConfigError(Problem(problem, hint="use ansible_connection: ssh"))
-    question = [program, "-G", *_configuration(options.ssh_config), "-o", "RemoteCommand=none", "localhost"]
-    done = _ask([*question, "true"])
-    if done.returncode:
-        wrong = [line for line in done.stderr.splitlines() if line and ": terminating, " not in line]
-        raise ConfigError(map(_mistake, wrong[:20] or ["ssh does not say what is wrong"]))
-    return OpenSshTransport(options, program, (int(found[1]), int(found[2])))
-
-
-def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """What ssh says at once, before it reaches any host. Raises ConfigError."""
-    try:
-        return subprocess.run(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=os.environ | {"LC_ALL": "C"},
-            timeout=_ASK_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"cannot ask ssh about itself: {visible(str(error))}") from error
-
-
-def _mistake(line: str) -> Problem:
-    found = re.fullmatch(r"(.+?):? line (\d+): (.*)", line)
-    place, said = (Place(visible(found[1]), int(found[2])), found[3]) if found else (None, line)
-    return Problem(visible(said), place, "mend it, or name another file by --ssh-config FILE|none")
+    """The factory that the transport table names. Raises ConfigError as `installed.find` does."""
+    return OpenSshTransport(options, installed.find(options.ssh_config))
 
 
 def _make_recordable(known_hosts: tuple[str, ...]) -> None:
@@ -321,11 +299,8 @@ def _make_recordable(known_hosts: tuple[str, ...]) -> None:
         raise HostKeyError(f"cannot record keys in {visible(str(file))}: {error.strerror}") from error
 
 
-def _configuration(file: str | None) -> list[str]:
-    """The usual one is not named: naming it would leave the machine's own out."""
-    if file is None:
-        return [] if not usual_config().exists() else ["-F", "none"]
-    return [] if Path(file).expanduser() == usual_config() else ["-F", str(Path(file).expanduser())]
+def _options(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("-o", setting)]
 
 
 def _login(user: str | None, port: int) -> list[str]:

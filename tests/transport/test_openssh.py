@@ -190,33 +190,76 @@ Host *
     assert empty.read_bytes() == b""
 
 
-def test_a_connection_that_the_user_has_open_is_used_and_stays(
-    start_sshd: Callable[..., Sshd], config: Callable[[str], str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def shared(start_sshd: Callable[..., Sshd], tmp_path: Path) -> Iterator[tuple[Sshd, Path, int]]:
+    """A server, and the socket and process of a connection to it that is open already."""
     sshd = start_sshd("LogLevel VERBOSE")
-    file = config(f"Host *\n  ControlPath {tmp_path}/master\n")
-    common = [
-        "-F",
-        file,
-        "-i",
-        sshd.key,
-        "-o",
-        f"UserKnownHostsFile={sshd.known_hosts}",
-        "-p",
-        str(sshd.port),
-    ]
-    master = subprocess.Popen(["ssh", "-M", "-N", *common, "127.0.0.1"], stdin=subprocess.DEVNULL)
+    socket = tmp_path / "shared" / "master"
+    socket.parent.mkdir(mode=0o755)
+    arguments = ["-F", "none", "-S", str(socket), "-i", sshd.key, "-p", str(sshd.port)]
+    arguments += ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "127.0.0.1"]
+    master = subprocess.Popen(["ssh", "-M", "-N", *arguments], stdin=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 10
-        while not Path(tmp_path, "master").exists():
+        while not socket.exists():
             assert time.monotonic() < end
             time.sleep(0.01)
-        assert run(sshd, sshd.host(), "echo shared", ssh_config=file).stdout == b"shared\n"
-        assert master.poll() is None
-        assert (sshd.directory / "log").read_text().count("Accepted publickey") == 1
+        yield sshd, socket, master.pid
     finally:
         master.terminate()
         master.wait(10)
+
+
+def logins(sshd: Sshd) -> int:
+    return (sshd.directory / "log").read_text().count("Accepted publickey")
+
+
+def test_a_connection_that_the_user_has_open_is_used_and_stays(
+    shared: tuple[Sshd, Path, int], config: Callable[[str], str], tmp_path: Path
+) -> None:
+    sshd, socket, master = shared
+    (tmp_path / "more").write_text(f"controlpath {socket}\n")
+    file = config(f"Match host 127.0.0.1\n  Include {tmp_path}/more\n")
+    command = "cat; echo oops >&2; exit 3"
+    for _ in range(2):
+        assert run(sshd, sshd.host(), command, Send(b"in"), ssh_config=file) == Reply(3, b"in", b"oops\n")
+    assert logins(sshd) == 1
+    assert Path(f"/proc/{master}/status").read_text().split("State:")[1].split()[0] == "S"
+
+
+def test_a_shared_connection_that_is_lost_gives_no_whole_reply(
+    shared: tuple[Sshd, Path, int], config: Callable[[str], str]
+) -> None:
+    sshd, socket, master = shared
+    file = config(f"ControlPath {socket}\n")
+    lose = Silent(lambda: os.kill(master, 9))
+    reply = run(sshd, sshd.host(), "echo part; sleep 20", lose, ssh_config=file)
+    assert (reply.exit_status, reply.stdout) == (-1, b"part\n")
+
+
+@pytest.mark.parametrize("how", ["another user's", "where others write", "opened unchecked", "a link"])
+def test_a_connection_that_others_can_have_opened_is_not_used(
+    shared: tuple[Sshd, Path, int], config: Callable[[str], str], how: str
+) -> None:
+    sshd, socket, _ = shared
+    file = config(
+        f"ControlPath {socket}\nStrictHostKeyChecking {'no' if how == 'opened unchecked' else 'yes'}\n"
+    )
+    if how == "another user's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make a socket another user's")
+        os.chown(socket, 65534, 65534)
+    elif how == "where others write":
+        socket.parent.chmod(0o777)
+    elif how == "a link":
+        socket.rename(socket.with_name("real"))
+        socket.symlink_to("real")
+    assert run(sshd, sshd.host(), "echo alone", ssh_config=file).stdout == b"alone\n"
+    assert logins(sshd) == 2
+    if how == "opened unchecked":
+        off = HostKeyChecking.OFF
+        assert run(sshd, sshd.host(), ssh_config=file, host_key_checking=off).exit_status == 0
+        assert logins(sshd) == 2
 
 
 def test_a_configuration_that_ssh_cannot_read_is_said_before_any_host(
