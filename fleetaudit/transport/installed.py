@@ -13,6 +13,7 @@ from fleetaudit.errors import ConfigError, Place, Problem
 from fleetaudit.text import visible
 from fleetaudit.transport.options import usual_config
 
+_SYSTEM = "/etc/ssh/ssh_config"
 _ASK_SECONDS = 20.0
 _MOST_MISTAKES = 20
 _MOST_SHOWN = 300
@@ -23,11 +24,16 @@ _READ = re.compile(r"^debug1: Reading configuration data (.+?)\r?$", re.MULTILIN
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An ssh, the arguments that name its configuration, and the files it reads then, those included too."""
+    """An ssh, the arguments that name its configuration, and what it reads then.
+
+    `roots` are the files it begins with, of which some may not exist; `files` those it found, with all that
+    they include.
+    """
 
     program: str
     version: tuple[int, int]
     configuration: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
 
@@ -44,21 +50,24 @@ def find(ssh_config: str | None) -> Installed:
     if found is None:
         problem = f"{visible(program)} is not OpenSSH: {visible(said)[:_MOST_SHOWN]}"
         raise ConfigError(Problem(problem, hint="use ansible_connection: ssh"))
-    configuration = _configuration(ssh_config)
+    configuration, roots = _configuration(ssh_config)
     done = _ask([program, "-vG", *configuration, "-o", "RemoteCommand=none", "localhost", "true"])
     if done.returncode:
         wrong = [line for line in done.stderr.splitlines() if line and not _NO_MISTAKE.search(line)]
         raise ConfigError(map(_mistake, wrong[:_MOST_MISTAKES] or ["ssh does not say what is wrong"]))
     version = int(found[1]), int(found[2])
-    return Installed(program, version, configuration, tuple(_READ.findall(done.stderr)))
+    return Installed(program, version, configuration, roots, tuple(_READ.findall(done.stderr)))
 
 
-def _configuration(file: str | None) -> tuple[str, ...]:
+def _configuration(file: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The usual one is not named: naming it would leave the machine's own out."""
-    if file is None:
-        return ("-F", "none") if usual_config().exists() else ()
-    path = Path(file).expanduser()
-    return () if path == usual_config() else ("-F", str(path))
+    usual = usual_config()
+    if file is None and usual.exists():
+        return ("-F", "none"), ()
+    if file is None or Path(file).expanduser() == usual:
+        return (), (str(usual), _SYSTEM)
+    path = str(Path(file).expanduser().absolute())
+    return ("-F", path), (path,)
 
 
 def _ask(arguments: list[str]) -> subprocess.CompletedProcess[str]:

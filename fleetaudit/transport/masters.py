@@ -20,17 +20,18 @@ _MOST_SAID = 256 * 1024
 
 
 class Listening:
-    """Tells a program nothing and takes a bounded answer."""
+    """Says one thing to a program and takes a bounded answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = data
         self._left = _MOST_SAID
 
     def start(self) -> Say:
-        """Nothing."""
-        return Say(eof=True)
+        """All there is to say."""
+        return Say(self._data, eof=True)
 
     def heard(self, stream: Stream, data: bytes) -> Say:
-        """Nothing. Raises OutputError when it is too much."""
+        """Nothing more. Raises OutputError when it is too much."""
         self._left -= len(data)
         if self._left < 0:
             raise OutputError(f"ssh says more of its configuration than {_MOST_SAID} bytes on {stream.value}")

@@ -84,20 +84,19 @@ class OpenSshTransport:
 
     def __init__(self, options: SshOptions, ssh: Installed) -> None:
         self._options = options
-        self._program = ssh.program
-        self._version = ssh.version
-        self._configuration = ssh.configuration
+        self._ssh = ssh
         self._may_have_masters = masters.are_configured(ssh.files)
         self._programs = Programs()
         # ssh closes every descriptor it inherits, so what it has to say of itself needs a file with a name.
         self._logs = tempfile.TemporaryDirectory(prefix="fleetaudit-ssh-")
         self._number = itertools.count()
+        self._users: dict[tuple[str, int, str], str] = {}
         self._revoked_keys = self._revoked() if options.host_key_checking is HostKeyChecking.OFF else None
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`. The password of the host is not used: ssh takes one from a terminal only."""
         with self._open_logs(len(host.jumps) + 1) as logs:
-            where = self._where(host, logs)
+            where = self._where(host, logs, deadline)
             shared = self._may_share(where, deadline)
             arguments = self._arguments(host, logs[-1], shared=shared)
             # A jump host that only ssh_config names is reached without our BatchMode: it asks nobody either.
@@ -132,48 +131,65 @@ class OpenSshTransport:
 
     def _arguments(self, host: Host, log: _Log, *, shared: bool) -> list[str]:
         settings = ["ClearAllForwardings=yes", "RemoteCommand=none"]
-        if self._version >= _SESSION_TYPE:
+        if self._ssh.version >= _SESSION_TYPE:
             settings.append("SessionType=default")
         if not shared:
             settings.append("ControlPath=none")
         return [*self._common(host, log), *_options(settings)]
 
-    def _where(self, host: Host, logs: list[_Log]) -> list[str]:
+    def _where(self, host: Host, logs: list[_Log], deadline: float) -> list[str]:
         proxy = host.proxy_command
         if host.jumps:
-            proxy = self._through(host, list(host.jumps), logs, host)
+            jumps = [replace(jump, user=self._user_of(jump, host, deadline)) for jump in host.jumps]
+            proxy = self._through(host, jumps, logs)
         way = _options([f"ProxyCommand={proxy}"] if proxy is not None else [])
         return [*way, *_login(host.user, host.port), "--", _name(host.address)]
 
     def _may_share(self, where: list[str], deadline: float) -> bool:
         if not self._may_have_masters:
             return False
-        question = [self._program, "-G", *self._configuration, *where]
-        reply = self._programs.run(question, masters.Listening(), deadline, until_exit=True)
+        found = self._settings([*self._ssh.configuration, *where], deadline)
         unchecked = self._options.host_key_checking is HostKeyChecking.OFF
-        return masters.may_be_shared(masters.settings(reply.stdout), unchecked=unchecked)
+        return masters.may_be_shared(found, unchecked=unchecked)
 
-    def _through(self, host: Host, jumps: list[Jump], logs: list[_Log], goal: Host | Jump) -> str:
-        """A proxy command through the last of the jumps.
+    def _user_of(self, jump: Jump, host: Host, deadline: float) -> str | None:
+        """Who logs in there: who the inventory or ssh_config says, else who does at the target."""
+        if jump.user is not None or host.user is None:
+            return jump.user
+        key = jump.address, jump.port, host.user
+        if key not in self._users:
+            login = _login(host.user, jump.port)[2:]  # the user goes last into what is read: it counts least
+            files = "".join(f'Include "{file}"\n' for file in self._ssh.roots)
+            question = ["-F", "/dev/stdin", *login, "--", _name(jump.address)]
+            found = self._settings(question, deadline, f"{files}Host *\nUser {host.user}\n")
+            self._users[key] = found.get("user", host.user)
+        return self._users[key]
+
+    def _settings(self, arguments: Sequence[str], deadline: float, stdin: str = "") -> dict[str, str]:
+        """What ssh makes of the user's configuration."""
+        question = [self._ssh.program, "-G", *arguments]
+        reply = self._programs.run(question, masters.Listening(stdin.encode()), deadline, until_exit=True)
+        return masters.settings(reply.stdout)
+
+    def _through(self, host: Host, jumps: list[Jump], logs: list[_Log]) -> str:
+        """A proxy command through the last of the jumps, for the ssh to what is behind it.
 
         Not ssh's own -J, which tells the ssh on the way nothing of how host keys are to be checked.
         """
-        jump = jumps.pop()
-        arguments = self._common(host, logs[len(jumps)])
-        if jumps:
-            arguments += _options([f"ProxyCommand={self._through(host, jumps, logs, jump)}"])
-        arguments += [
-            "-W",
-            f"[{_name(goal.address)}]:{goal.port}",
-            *_login(jump.user or host.user, jump.port),
-        ]
-        return shlex.join([*arguments, "--", _name(jump.address)]).replace("%", "%%")
+        *before, jump = jumps
+        arguments = self._common(host, logs[len(before)])
+        if before:
+            arguments += _options([f"ProxyCommand={self._through(host, before, logs)}"])
+        arguments += _login(jump.user, jump.port)
+        # Only the ssh that runs it knows what ssh_config makes of the name behind: %h and %p are its own.
+        fixed = shlex.join(arguments).replace("%", "%%")
+        return f"{fixed} -W '[%h]:%p' -- {shlex.quote(_name(jump.address)).replace('%', '%%')}"
 
     def _common(self, host: Host, log: _Log) -> list[str]:
         options = self._options
-        arguments = [self._program, "-E", str(log.path), *self._configuration]
+        arguments = [self._ssh.program, "-E", str(log.path), *self._ssh.configuration]
         settings = [*_FIXED, f"ConnectTimeout={math.ceil(options.connect_timeout)}", *self._checking(host)]
-        settings += [setting for since, setting in _SINCE if self._version >= since]
+        settings += [setting for since, setting in _SINCE if self._ssh.version >= since]
         if host.private_key:
             arguments += ["-i", host.private_key]
             settings.append("IdentitiesOnly=yes")
@@ -202,7 +218,7 @@ class OpenSshTransport:
         if options.known_hosts != usual_known_hosts() or checking is HostKeyChecking.ACCEPT_NEW:
             yield f"UserKnownHostsFile={files}"
             yield "GlobalKnownHostsFile=/dev/null"
-            if self._version >= _KNOWN_HOSTS_COMMAND:
+            if self._ssh.version >= _KNOWN_HOSTS_COMMAND:
                 yield "KnownHostsCommand=none"
 
     # ------------------------------------------------------------ what ssh says

@@ -301,7 +301,7 @@ def test_credentials_are_not_handed_on(sshd: Sshd, config: Callable[[str], str],
     )
     wrapper.chmod(0o755)
     with transport(sshd.known_hosts, ssh_config=file) as ssh:
-        ssh._program = str(wrapper)
+        ssh._ssh = replace(ssh._ssh, program=str(wrapper))
         ssh.run(sshd.host(), "true", Send(), time.monotonic() + 20)
     settings = seen.read_text().splitlines()
     assert {"gssapidelegatecredentials no", "addkeystoagent false"} <= set(settings)
@@ -408,6 +408,32 @@ def test_through_jump_hosts_in_their_order(two: tuple[Sshd, Sshd, str]) -> None:
         host = replace(target.host(), jumps=jumps)
         assert run(target, host, "echo behind", known_hosts=known_hosts).stdout == b"behind\n"
     assert (jump.directory / "log").read_text().count("Accepted publickey") == 3
+
+
+def test_ssh_config_says_where_names_are_behind_jump_hosts_and_who_logs_in_there(
+    two: tuple[Sshd, Sshd, str], config: Callable[[str], str]
+) -> None:
+    target, jump, known_hosts = two
+    me = getpass.getuser()
+    file = config(
+        f"Host web1\n  HostName 127.0.0.1\n  Port {target.port}\n"
+        f"Host bastion\n  HostName 127.0.0.1\n  Port {jump.port}\n  User ops\n"
+        f"Host mine\n  HostName 127.0.0.1\n  Port {jump.port}\n  User {me}\n"
+        f"Host again\n  HostName 127.0.0.1\n  Port {jump.port}\n"
+    )
+    options: dict[str, Any] = {"known_hosts": known_hosts, "ssh_config": file}
+    host = Host("web1", "web1", user=me, private_key=target.key)
+    for names in (["again"], ["again", "again", "again"]):
+        jumps = tuple(Jump(name) for name in names)
+        assert run(target, replace(host, jumps=jumps), "echo there", **options).stdout == b"there\n"
+    with pytest.raises(ConnectError, match=r"jump host bastion: ops@"):
+        run(target, replace(host, jumps=(Jump("bastion"),)), **options)
+    stated = replace(host, jumps=(Jump("bastion", user=me),))
+    assert run(target, stated, "echo there", **options).stdout == b"there\n"
+    with pytest.raises(ConnectError, match=r"jump host again: nobody@"):
+        run(target, replace(host, user="nobody", jumps=(Jump("again"),)), **options)
+    with pytest.raises(AuthError, match="nobody@"):  # at the target, so past the jump host
+        run(target, replace(host, user="nobody", jumps=(Jump("mine"),)), **options)
 
 
 def test_a_jump_host_is_checked_as_a_target_is(
