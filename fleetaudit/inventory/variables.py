@@ -30,7 +30,7 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "user": ("ansible_user", "ansible_ssh_user"),
     "password": ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password"),
     "private_key": ("ansible_private_key_file", "ansible_ssh_private_key_file"),
-    "transport": ("ansible_connection",),
+    "transport": ("ansible_connection", "fleetaudit_transport"),
     "become": ("ansible_become",),
     "become_method": ("ansible_become_method",),
     "become_user": ("ansible_become_user",),
@@ -76,6 +76,7 @@ _COLLECTION: Final = re.compile(
 _TRUE: Final = frozenset({"y", "yes", "on", "1", "true", "t"})
 _FALSE: Final = frozenset({"n", "no", "off", "0", "false", "f"})
 _OWN: Final = "fleetaudit_"
+_OWN_NAMES: Final = tuple(sorted(name for name in _UNDERSTOOD if name.startswith(_OWN)))
 _SECRET_WORD: Final = re.compile(
     r"(?:\A|_)(?:api)?(?:credentials?|key|pass|passphrase|passwd|password|private|pwd|secrets?|tokens?)(?:_|\Z)",
     re.IGNORECASE,
@@ -167,7 +168,7 @@ class _Reader:
                     hint = "remove it; host keys are checked, see --host-key-checking"
                 self.problems.append(Problem(f"{visible(name)} is not supported yet", variable.place, hint))
             elif name.startswith(_OWN):
-                near = difflib.get_close_matches(name, ["fleetaudit_boundary"], cutoff=0.85)
+                near = difflib.get_close_matches(name, _OWN_NAMES, cutoff=0.85)
                 if near:
                     message = f"{visible(name)} is not known"
                     self.problems.append(Problem(message, variable.place, f"did you mean {near[0]}?"))
@@ -190,7 +191,7 @@ class _Reader:
 
 
 def _is_own_or_secret(name: str) -> bool:
-    return name == "fleetaudit_boundary" or secret_name(name)
+    return name in _UNDERSTOOD or secret_name(name)
 
 
 def _freeze(value: object) -> object:
@@ -274,7 +275,7 @@ def _transport(value: object) -> str:
     if name in _TRANSPORTS:
         return _TRANSPORTS[name]
     if name not in plugins.names(plugins.TRANSPORTS):
-        raise Mistake(f"'{visible(name)}' connections are not supported", "write ssh or local")
+        raise Mistake(f"'{visible(name)}' connections are not supported", "write ssh, openssh or local")
     return name
 
 

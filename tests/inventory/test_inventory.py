@@ -127,6 +127,14 @@ def test_every_variable_reaches_its_field() -> None:
     assert (here.transport, here.become, here.context.boundary) == ("local", None, Boundary.CONTAINER)
 
 
+def test_the_transport_for_fleetaudit_alone_wins_and_is_no_variable_of_policies() -> None:
+    text = "{all: {vars: {ansible_connection: ssh, fleetaudit_transport: openssh}, hosts: {web1: }}}"
+    (host,) = from_text(text).hosts
+    assert (host.transport, dict(host.context.variables)) == ("openssh", {})
+    with pytest.raises(InventoryError, match=r"did you mean fleetaudit_transport\?"):
+        from_text("{all: {vars: {fleetaudit_transprt: openssh}, hosts: {web1: }}}")
+
+
 def test_no_password_in_any_rendering() -> None:
     inventory = from_file(HERE / "good" / "reach.yaml")
     assert not re.search("s3cret|pw[1-4]", repr(inventory) + str(inventory))
