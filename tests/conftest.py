@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import shutil
@@ -27,6 +28,20 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
+
+
+# Tests that take a census of this machine, or hold what such a census finds.
+_OF_THE_WHOLE_MACHINE = frozenset({"agent", "demo", "e2e"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Where tests run side by side, those of the whole machine take turns: one would find the other's."""
+    if item.path.parent.name not in _OF_THE_WHOLE_MACHINE:
+        return (yield)
+    with Path(__file__).open() as turn:  # a file that every process of the run has
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return (yield)
 
 
 @pytest.fixture(autouse=True, scope="session")
