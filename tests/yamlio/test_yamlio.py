@@ -104,7 +104,7 @@ def test_values(text: str, value: object) -> None:
         (b"1.5: a\n", "f.yaml:1:1: 1.5 cannot be a key"),
         (b"? [a]\n: b\n", "f.yaml:1:3: a list or mapping cannot be a key"),
         (b"a: {{ x }}\n", "f.yaml:1:5: a list or mapping cannot be a key (quote a value that begins with {"),
-        (b"a: !vault |\n  12\n", "f.yaml:1:4: vault values (!vault) can only be read by ansible-inventory"),
+        (b"a: !vault |\n  12\n", "f.yaml:1:4: only Ansible can read values that ansible-vault has encrypted"),
         (
             b"!!python/object/apply:os.system [id]\n",
             "the tag !!python/object/apply:os.system is not supported",
