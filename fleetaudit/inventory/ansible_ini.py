@@ -7,6 +7,7 @@ one, everything else is text. So `port=22` is a number and `flag=yes` is text.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import warnings
@@ -121,6 +122,10 @@ class _Reader:
         except ValueError as error:
             message = f"{str(error).lower()} in '{visible(line)}'"
             raise InventoryError(Problem(message, place, "close the quotation mark")) from None
+        if "=" in first:
+            message = f"'{visible(first)}' is no host name"
+            hint = "write a group's variables below [group:vars]"
+            raise InventoryError(Problem(message, place, hint))
         variables = {}
         for word in words:
             name, equals, text = word.partition("=")
@@ -153,7 +158,12 @@ def _value(name: str, text: str, place: Place) -> object:
         return text
     except (RecursionError, MemoryError):
         raise InventoryError(Problem("a value is nested too deep", place, "put it into YAML")) from None
-    return _plain(value, text)
+    plain = _plain(value, text)
+    try:  # Python's literals include 1e999 and halves of characters, which no report can hold
+        json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return text
+    return plain
 
 
 def _plain(value: object, text: str) -> object:

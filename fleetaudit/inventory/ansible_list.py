@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
-from fleetaudit.inventory import names
+from fleetaudit.inventory import names, vault
 from fleetaudit.inventory.tree import UNGROUPED, Tree, Variable
 from fleetaudit.text import visible
 
@@ -38,6 +38,8 @@ def document(text: bytes, file: str) -> Mapping[str, object]:
     """The object in the text. Raises InventoryError."""
     try:
         value = json.loads(names.decode(text, file), object_pairs_hook=_once)
+        # Python reads more than JSON is: NaN and 1e999, and halves of characters (\ud800).
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError:
         raise InventoryError(Problem("it is nested too deep", Place(file), _HINT)) from None
     except ValueError as error:
@@ -108,15 +110,22 @@ class _Reader:
         if not isinstance(variables, Mapping):
             self.wrong(name, "has vars that are no object")
             return
-        for key, value in variables.items():
+        for key, value in self._readable(variables).items():
             self._tree.set_group_variable(name, key, Variable(value, self._place))
 
     def variables(self, host: str, variables: object) -> None:
         if not isinstance(variables, Mapping):
             self.wrong(host, "has variables that are no object")
         elif self._tree.has_host(host):  # hostvars of others are of no use, as with Ansible
-            for key, value in variables.items():
+            for key, value in self._readable(variables).items():
                 self._tree.set_host_variable(host, key, Variable(value, self._place))
+
+    def _readable(self, variables: Mapping[str, object]) -> Mapping[str, object]:
+        try:
+            return vault.readable(variables, self._place)
+        except InventoryError as error:
+            self.problems += error.problems
+            return {}
 
     def _listed(self, group: str, what: str, body: Mapping[str, object]) -> list[str]:
         found = body.get(what) or []

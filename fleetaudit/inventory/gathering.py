@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -11,7 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
-from fleetaudit.inventory import ansible_list, ansible_yaml, beside, files, host_list, plugin, script, vault
+from fleetaudit.inventory import (
+    ansible_list,
+    ansible_yaml,
+    beside,
+    files,
+    host_list,
+    names,
+    plugin,
+    script,
+    vault,
+)
 from fleetaudit.inventory.base import Format
 from fleetaudit.inventory.tree import Tree
 from fleetaudit.model import Source
@@ -24,6 +35,10 @@ _IGNORED: Final = re.compile(
 )
 _DEEPEST: Final = 20
 _ANSIBLE: Final = "ansible-inventory"
+_VAULT: Final = "ansible-vault"
+# Otherwise Ansible only warns of a source that it cannot read, and goes on with fewer hosts; and variables of
+# groups are to come merged into those of hosts, in Ansible's order.
+_WHOLE: Final = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "ANSIBLE_INVENTORY_EXPORT": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +67,15 @@ class Gathering:
         """Add one source, as `-i` names it."""
         if not source:
             raise InventoryError(Problem("the name of an inventory is empty", hint="write -i FILE"))
+        form, _, path = source.partition(":")
         told = plugin.read(source, self._formats)
-        if told:
+        if form in self._formats and path and not host_list.claims(source, b""):
+            self._folders.append(_folder(path))
+            text = self._disk.read(path)
+            vault.refuse(text, path)
+            self._formats[form].parse(text, path, self.tree)
+            self._note(path, text, form)
+        elif told:
             ansible_yaml.parse(told[1], source, self.tree)
             self._note(source, told[1], told[0])
         elif host_list.claims(source, b""):
@@ -65,26 +87,31 @@ class Gathering:
                 self._file(file)
 
     def add_by_ansible(self, sources: Sequence[str]) -> None:
-        """Have Ansible read all the sources. Raises InventoryError where it is not installed."""
-        program = shutil.which(_ANSIBLE)
-        if program is None:
-            message = f"there is no {_ANSIBLE} on this machine"
-            raise InventoryError(Problem(message, hint="install ansible-core, or leave --inventory-via out"))
+        """Have Ansible read all the sources. Raises InventoryError where it is not installed or cannot."""
+        program = _program(_ANSIBLE)
         options = [option for source in sources for option in ("-i", source)]
         name = ", ".join(sources)
-        text = script.run([program, *options, "--list"], name)
-        ansible_list.parse(text, name, self.tree)
+        text = script.run([program, *options, "--list"], name, environment=_WHOLE)
+
+        @functools.cache
+        def decrypt(value: str) -> str:
+            given = value.encode("utf-8", "replace")
+            said = script.run([_program(_VAULT), "decrypt", "--output=-"], name, given)
+            return names.decode(said, name)
+
+        document = vault.opened(ansible_list.document(text, name), decrypt)
+        ansible_list.add(document, name, self.tree)
         self._note(name, text, _ANSIBLE)
 
     def add_variables(self) -> None:
         """Add what files beside the sources say of the groups and hosts of all sources."""
         for folder in self._folders:
-            layer, names = beside.layer(folder, self.tree, self._disk.read, self._disk.listing)
+            layer, paths = beside.layer(folder, self.tree, self._disk.read, self._disk.listing)
             if layer is not None:
                 self.tree.add_layer(layer)
-            for name in names:
-                kind = beside.GROUPS if f"/{beside.GROUPS}/" in name else beside.HOSTS
-                self._note(name, self._disk.read(name), kind)
+            for path in paths:
+                kind = beside.GROUPS if f"/{beside.GROUPS}/" in path else beside.HOSTS
+                self._note(path, self._disk.read(path), kind)
 
     def _within(self, path: str, below: tuple[str, ...] | None, depth: int) -> Iterator[str]:
         if below is None:
@@ -136,6 +163,14 @@ def gather(sources: Sequence[str], formats: Mapping[str, Format], disk: Disk, vi
         raise InventoryError(problems)
     gathering.add_variables()
     return gathering
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        message = f"there is no {name} on this machine"
+        raise InventoryError(Problem(message, hint="install ansible-core, or leave --inventory-via out"))
+    return found
 
 
 def _folder(path: str) -> str:

@@ -52,19 +52,25 @@ def add(path: str, tree: Tree) -> bytes:
     return text
 
 
-def run(command: Sequence[str], path: str) -> bytes:
+def run(
+    command: Sequence[str], path: str, given: bytes = b"", environment: Mapping[str, str] | None = None
+) -> bytes:
     """What the program prints, within 120 s and 32 MiB; it is ended with all that it started.
 
+    `given` is what it can read: no secret, for it lies in a file meanwhile. `environment` is added to ours.
     Raises InventoryError, with its last words, for a program that cannot be started or fails.
     """
     what = f"`{visible(' '.join([Path(command[0]).name, *command[1:]]))}`"
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as read:
+        read.write(given)
+        read.seek(0)
         try:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=read,
                 stdout=subprocess.PIPE,
                 stderr=said,
+                env={**os.environ, **(environment or {})},
                 start_new_session=True,
             )
         except OSError as error:

@@ -2,14 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fleetaudit.errors import InventoryError, Place, Problem
+from fleetaudit.text import visible
 
 REMEDY: Final = "pass --inventory-via ansible, and Ansible decrypts it"
+# How ansible-inventory prints a value that is `!vault` in a file: it does not decrypt these
+# (ansible/_internal/_json/_profiles/_inventory_legacy.py).
+_MARK: Final = "__ansible_vault"
+_UNSAFE: Final = (
+    "__ansible_unsafe"  # text that is no template: so plugins' values came before ansible-core 2.19
+)
+_CONNECTION: Final = "ansible_"
 
 
 def refuse(text: bytes, file: str) -> None:
     """Raise InventoryError for a file that is encrypted as a whole."""
     if text.startswith(b"$ANSIBLE_VAULT;"):
         raise InventoryError(Problem("the file is encrypted by ansible-vault", Place(file), REMEDY))
+
+
+def opened(document: Mapping[str, object], decrypt: Callable[[str], str]) -> Mapping[str, object]:
+    """What `ansible-inventory --list` printed, with the encrypted values of `ansible_…` variables decrypted.
+
+    Only these say how to reach a host, and they never leave the inventory. `readable` leaves out any other
+    variable that holds an encrypted value: nothing here needs it, and policies and reports must not have it.
+    """
+    meta = document.get("_meta")
+    hosts = meta.get("hostvars") if isinstance(meta, Mapping) else None
+    if not isinstance(hosts, Mapping):
+        return document
+    found: dict[object, object] = {
+        host: _opened(variables, decrypt) if isinstance(variables, Mapping) else variables
+        for host, variables in hosts.items()
+    }
+    return {**document, "_meta": {"hostvars": found}}
+
+
+def _opened(variables: Mapping[str, object], decrypt: Callable[[str], str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in variables.items():
+        secret = value.get(_MARK) if isinstance(value, Mapping) and len(value) == 1 else None
+        if isinstance(secret, str) and name.startswith(_CONNECTION):
+            found[name] = decrypt(secret)
+        else:
+            found[name] = value
+    return found
+
+
+def readable(variables: Mapping[str, object], place: Place) -> dict[str, object]:
+    """The variables as plain values, without those that hold something encrypted.
+
+    Raises InventoryError if such a one says how to reach a host.
+    """
+    hidden = {name for name, value in variables.items() if _holds(value)}
+    needed = sorted(name for name in hidden if name.startswith(_CONNECTION))
+    if needed:
+        raise InventoryError(Problem(f"the value of {visible(needed[0])} is encrypted", place, REMEDY))
+    return {name: _plain(value) for name, value in variables.items() if name not in hidden}
+
+
+def _holds(value: object) -> bool:
+    """Whether something encrypted is anywhere in the value."""
+    if isinstance(value, Mapping):
+        return _MARK in value or any(map(_holds, value.values()))
+    return isinstance(value, list) and any(map(_holds, value))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        if value.keys() == {_UNSAFE}:
+            return value[_UNSAFE]
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value

@@ -112,6 +112,65 @@ def test_ansible_may_read_them_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         load(both, home="/", via="ansible")
 
 
+def test_ansible_leaves_no_source_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself it only warns of a source that it cannot read, and the fleet is smaller."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "false")
+    folder = tmp_path / "both"
+    folder.mkdir()
+    (folder / "hosts").write_text("[web]\nw1\n")
+    bad = folder / "more.yml"
+    bad.write_text("web: [1\n")
+    for sources in ([str(folder)], [str(folder / "hosts"), str(bad)], ["w1,", str(tmp_path / "none")]):
+        with pytest.raises(InventoryError, match=r"(?s)ended with status 1: .*ailed to parse"):
+            load(sources, home="/", via="ansible")
+
+
+def test_ansible_decrypts_what_says_how_to_reach_a_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ansible-inventory --list` prints single encrypted values as they are in the file."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "password").write_text("secret\n")
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "password"))
+    made = subprocess.run(
+        ["ansible-vault", "encrypt_string", "dep 'löy"], check=True, capture_output=True, text=True
+    )
+    block = made.stdout.strip().replace("\n" + " " * 10, "\n            ")
+    path = tmp_path / "inv.yml"
+    path.write_text(
+        "web:\n  hosts: {w1: , w2: }\n  vars:\n"
+        "    policy_vars: [plain, secret, deep]\n"
+        f"    plain: 1\n    ansible_password: {block}\n    secret: {block}\n"
+        f"    deep:\n      - {{}}\n      - key: {block}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(InventoryError, match=r"inv\.yml:6:\d+: .*--inventory-via ansible"):
+        load([str(path)], home="/")
+    inventory = load([str(path)], home="/", via="ansible")
+    for host in inventory.hosts:
+        assert host.password is not None
+        assert host.password.reveal() == "dep 'löy"
+        assert dict(host.context.variables) == {"plain": 1}
+    printed = tmp_path / "printed.json"
+    printed.write_text(json.dumps(theirs([str(path)])))
+    with pytest.raises(
+        InventoryError, match=r"printed\.json: the value of ansible_password is encrypted \(.*via"
+    ):
+        load([str(printed)], home="/")
+    (tmp_path / "password").write_text("another\n")
+    with pytest.raises(InventoryError, match=r"`ansible-vault decrypt .* ended with status 1: .*Decryption"):
+        load([str(path)], home="/", via="ansible")
+
+
+def test_what_an_older_ansible_prints_of_a_plugin(tmp_path: Path) -> None:
+    said = {"ansible_host": {"__ansible_unsafe": "192.0.2.1"}, "fleetaudit_a": [{"__ansible_unsafe": "b"}]}
+    path = tmp_path / "printed"
+    path.write_text(json.dumps({"_meta": {"hostvars": {"w1": said}}, "web": {"hosts": ["w1"]}}))
+    (host,) = load([str(path)], home="/").hosts
+    assert (host.address, dict(host.context.variables)) == ("192.0.2.1", {"fleetaudit_a": ("b",)})
+
+
 def test_the_printed_inventory_is_one_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = Path(__file__).parent / "corpus" / "gv_precedence" / "1hosts"
     printed = tmp_path / "printed.json"

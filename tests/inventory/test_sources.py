@@ -38,13 +38,17 @@ def read(path: Path) -> Inventory:
         ("[web:vars]\nx=1\n", ":1: no section declares the group 'web'"),
         ("w1\n[top:children]\nwbe\n", ":3: no section declares the group 'wbe'"),
         ("[ungrouped:children]\n", ":1: 'ungrouped' cannot have children"),
+        (
+            "[web]\nw1\nansible_user=joe\n",
+            ":3: 'ansible_user=joe' is no host name (write a group's variables",
+        ),
         ("[web]\nw1 user\n", ":2: 'user' is no variable"),
         ("[web]\nw1 a='b\n", ":2: no closing quotation"),
         ("[web]\nw1\n[web:vars]\nuser\n", ":4: 'user' is no variable"),
         ("[top:children]\na b\n", ":2: 'a b' is no group name"),
         ("[web]\nw[1:\n", ":2: "),
         ("[web]\nw1:99999\n", ":2: 'w1:99999': 99999 is not a port"),
-        ("[web]\n-oProxyCommand=x\n", ":2: host name '-oProxyCommand=x' begins"),
+        ("[web]\n-oProxyCommand\n", ":2: host name '-oProxyCommand' begins"),
         ("[a:children]\nb\n[b:children]\na\n[b]\nw1\n", "a group contains itself: a -> b -> a"),
         ("[web]\nw1 ansible_user={{x}}\n", ":2: ansible_user: the value is a template"),
         ("[web]\nw1 ansible_port=x\n", ":2: "),
@@ -63,6 +67,15 @@ def test_mistakes_in_ini(tmp_path: Path, text: str, message: str) -> None:
         read(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+def test_a_literal_that_no_report_can_hold_stays_text(tmp_path: Path) -> None:
+    write(tmp_path, {"hosts": "w1 fleetaudit_a=1e999 fleetaudit_b=\"['\\\\ud800']\" fleetaudit_c=1e9\n"})
+    assert dict(read(tmp_path / "hosts").hosts[0].context.variables) == {
+        "fleetaudit_a": "1e999",
+        "fleetaudit_b": "['\\ud800']",
+        "fleetaudit_c": 1e9,
+    }
 
 
 def test_all_mistakes_come_together(tmp_path: Path) -> None:
@@ -165,6 +178,8 @@ def test_a_group_cannot_be_named_out_of_the_directory(tmp_path: Path) -> None:
         ("#!/bin/sh\necho '{\"web\": 7}'\n", "'web' is no group"),
         ('#!/bin/sh\necho \'{"web": ["a"], "web": ["b"]}\'\n', "'web' stands twice"),
         ('#!/bin/sh\necho \'{"web": ["-a"]}\'\n', "host name '-a' begins with '-'"),
+        ('#!/bin/sh\nprintf \'{"web": {"vars": {"a": 1e999}}}\'\n', "not JSON compliant"),
+        ('#!/bin/sh\nprintf \'{"web": {"vars": {"a": "\\\\ud800"}}}\'\n', "this is no JSON: "),
         ('#!/bin/sh\necho \'{"_meta": 1, "web": ["a"]}\'\n', "'_meta' has no hostvars"),
         ("#!/bin/sh\necho '{}'\n", "the inventory has no host"),
         ("#!/bin/sh\nhead -c 40000000 /dev/zero\n", "prints more than"),
