@@ -18,6 +18,7 @@ from paramiko.pkey import UnknownKeyType
 from fleetaudit.errors import AuthError
 from fleetaudit.text import visible
 from fleetaudit.transport.watchdog import Lease
+from fleetaudit.transport.wire import string, strings
 
 # draft-ietf-sshm-ssh-agent, sections 3.5 and 3.6.
 _LIST, _KEYS, _SIGN, _SIGNATURE = 11, 12, 13, 14
@@ -117,7 +118,7 @@ class AgentKey(paramiko.PKey):
 
     def get_name(self) -> str:
         """The key type, as the public key says."""
-        return _strings(self._blob, 1)[0].decode("ascii", "replace")
+        return strings(self._blob, 1)[0].decode("ascii", "replace")
 
     def can_sign(self) -> bool:
         """The agent does."""
@@ -126,10 +127,10 @@ class AgentKey(paramiko.PKey):
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> paramiko.Message:
         """Have the agent sign. Raises SSHException when it will not."""
         flags = _RSA_FLAGS.get((algorithm or "").removesuffix("-cert-v01@openssh.com"), 0)
-        request = bytes([_SIGN]) + _string(self._blob) + _string(bytes(data)) + struct.pack(">I", flags)
+        request = bytes([_SIGN]) + string(self._blob) + string(bytes(data)) + struct.pack(">I", flags)
         try:
             answer = _ask(self._agent_socket, request, _SIGNATURE, self._lease, _SIGN_SECONDS)
-            return paramiko.Message(_strings(answer, 1)[0])
+            return paramiko.Message(strings(answer, 1)[0])
         except (OSError, ValueError, struct.error) as error:
             raise paramiko.SSHException("ssh-agent did not sign") from error
 
@@ -166,7 +167,7 @@ def public_half(file: str) -> bytes | None:
 def _list(agent_socket: str, lease: Lease) -> tuple[tuple[bytes, str], ...]:
     answer = _ask(agent_socket, bytes([_LIST]), _KEYS, lease, _LIST_SECONDS)
     (count,) = struct.unpack_from(">I", answer)
-    parts = _strings(answer[4:], 2 * count)
+    parts = strings(answer[4:], 2 * count)
     return tuple(
         (blob, comment.decode("utf-8", "replace"))
         for blob, comment in zip(parts[::2], parts[1::2], strict=True)
@@ -178,7 +179,7 @@ def _ask(agent_socket: str, request: bytes, expected: int, lease: Lease, seconds
         lease.attach(lambda: _hang_up(connection))
         connection.settimeout(min(seconds, lease.remaining()))
         connection.connect(agent_socket)
-        connection.sendall(_string(request))
+        connection.sendall(string(request))
         with connection.makefile("rb") as stream:
             (length,) = struct.unpack(">I", stream.read(4))
             if not 1 <= length <= _LARGEST_ANSWER:
@@ -192,20 +193,3 @@ def _ask(agent_socket: str, request: bytes, expected: int, lease: Lease, seconds
 def _hang_up(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def _string(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
-
-
-def _strings(data: bytes, count: int) -> list[bytes]:
-    """The first `count` length-prefixed strings; ValueError or struct.error when they are not there."""
-    found, offset = [], 0
-    for _ in range(count):
-        (length,) = struct.unpack_from(">I", data, offset)
-        offset += 4
-        if offset + length > len(data):
-            raise ValueError("cut short")
-        found.append(data[offset : offset + length])
-        offset += length
-    return found

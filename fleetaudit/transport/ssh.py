@@ -23,6 +23,7 @@ from fleetaudit.errors import AuthError, ConnectError, HostError, HostKeyError
 from fleetaudit.model import Host, Secret
 from fleetaudit.text import visible
 from fleetaudit.transport import proxy
+from fleetaudit.transport.certificates import ALGORITHMS as CERTIFICATES
 from fleetaudit.transport.dialogue import Dialogue
 from fleetaudit.transport.directions import Directions
 from fleetaudit.transport.identity import AgentKey, KeyRing, Offer, public_half
@@ -98,8 +99,9 @@ class SshTransport:
         session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
         with _mapped(lease, link):
             algorithms = session.get_security_options()
+            certified = CERTIFICATES if self._known_hosts.certified(*hop.recorded_as) else ()
             known = self._known_hosts.kinds(*hop.recorded_as)
-            algorithms.key_types = _preferred(known, algorithms.key_types)
+            algorithms.key_types = (*certified, *_preferred(known, algorithms.key_types))
             session.start_client()
             verified = self._verify(host, hop, session)
             if not offers and host.password is None:
@@ -138,8 +140,7 @@ class SshTransport:
 
     def _verify(self, host: Host, hop: Hop, session: paramiko.Transport) -> bool:
         """Whether the host proved who it is; raises HostKeyError rather than go on in doubt."""
-        shown = session.get_remote_server_key()
-        key = HostKey(shown.get_name(), shown.asbytes())
+        key = _shown(session.get_remote_server_key())
         checking = self._options.host_key_checking
         verified = self._known_hosts.verify(*hop.recorded_as, key, checking)
         unsafe = not verified and not self._options.send_passwords_unverified
@@ -221,6 +222,13 @@ class _Login:
             if wanted:
                 self._refused.append(f"{label} (accepted, but {visible(', '.join(wanted))} is wanted too)")
         return wanted
+
+
+def _shown(key: paramiko.PKey) -> HostKey:
+    """The key that the host has proved to hold, in its certificate if it shows one."""
+    if key.public_blob is not None:
+        return HostKey(key.public_blob.key_type, key.public_blob.key_blob)
+    return HostKey(key.get_name(), key.asbytes())
 
 
 def _preferred(known: tuple[str, ...], offered: Sequence[str]) -> tuple[str, ...]:
