@@ -124,7 +124,7 @@ class Collection:
         """Begin. Raises ConfigError, before any host is asked, for options or variables that cannot work."""
         for host in self._hosts:
             _check_context(host)
-        self._transports.prepare(host.transport for host in self._hosts)
+        self._transports.prepare(self._hosts)
         self._observer.run_started(len(self._hosts))
         for number in range(min(max(self._options.forks, 1), len(self._hosts))):
             worker = threading.Thread(target=self._work, name=f"fleetaudit-host-{number}", daemon=True)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType, TracebackType
 from typing import Final
 
 from fleetaudit import plugins
 from fleetaudit.errors import InventoryError
-from fleetaudit.transport.base import Transport
-from fleetaudit.transport.options import HostKeyChecking, SshOptions, usual_config, usual_known_hosts
+from fleetaudit.model import Host
+from fleetaudit.transport.base import Preparing, Transport
+from fleetaudit.transport.options import Ask, HostKeyChecking, SshOptions, usual_config, usual_known_hosts
 
 __all__ = [
     "TRANSPORTS",
+    "Ask",
     "HostKeyChecking",
     "SshOptions",
     "Transport",
@@ -49,10 +51,15 @@ class Transports:
         self._lock = threading.Lock()
         self._open: dict[str, Transport] = dict(extra or {})
 
-    def prepare(self, names: Iterable[str]) -> None:
-        """Open all of these now, so that what is wrong with the options is found before any host."""
-        for name in sorted(set(names)):
-            self.get(name)
+    def prepare(self, hosts: Sequence[Host]) -> None:
+        """Open the transports of these hosts now, so that what is wrong with the options is found before any.
+
+        A transport may have a method of this name: it asks whoever runs this for what the hosts will need.
+        """
+        for name in sorted({host.transport for host in hosts}):
+            transport = self.get(name)
+            if isinstance(transport, Preparing):
+                transport.prepare([host for host in hosts if host.transport == name])
 
     def get(self, name: str) -> Transport:
         """The transport of this name.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.model import Host
@@ -23,3 +24,11 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release what is shared between runs."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A transport that wants to know its hosts before the first of them is asked."""
+
+    def prepare(self, hosts: Sequence[Host]) -> None:
+        """Called once, before any `run`. Raises ConfigError for what keeps hosts from being reached."""

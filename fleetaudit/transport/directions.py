@@ -102,6 +102,7 @@ class Directions:
             if "identityfile" in found
             else None,
             identities_only=(_first(found, "identitiesonly") or "no").lower() in ("yes", "true"),
+            certificates=tuple(self._path(one, hop, name, alias) for one in found.get("certificatefile", ())),
             agent_socket=self._agent(agent, hop, name, alias),
             key_name=alias,
             family=_FAMILIES.get((_first(found, "addressfamily") or "any").lower(), socket.AF_UNSPEC),

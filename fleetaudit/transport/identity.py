@@ -1,22 +1,21 @@
-"""Private keys to offer: from files, read once per run, and from ssh-agent, asked once per run."""
+"""Keys to offer: from files, with their certificates, and from ssh-agent, which is asked once per run."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
+import copy
 import socket
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
-from paramiko.pkey import UnknownKeyType
 
 from fleetaudit.errors import AuthError
 from fleetaudit.text import visible
+from fleetaudit.transport import certificates
+from fleetaudit.transport.key_files import Certified, KeyFiles, Problem, public_half
 from fleetaudit.transport.watchdog import Lease
 from fleetaudit.transport.wire import string, strings
 
@@ -36,53 +35,82 @@ class Offer:
     key: paramiko.PKey
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a key file cannot be used. `encrypted` ones may still be held by the agent."""
-
-    text: str
-    missing: bool = False
-    encrypted: bool = False
-
-
 class KeyRing:
-    """Every key of a run. One object serves every thread."""
+    """Keys that are tried alike. One object serves every thread; `key_files` are those of the whole run."""
 
-    def __init__(self, files: tuple[str, ...], agent_socket: str | None) -> None:
+    def __init__(
+        self,
+        files: tuple[str, ...],
+        agent_socket: str | None,
+        certificates: tuple[str, ...],
+        key_files: KeyFiles,
+    ) -> None:
         self._files = files
         self._agent_socket = agent_socket
+        self._certificates = certificates
+        self._key_files = key_files
         self._lock = threading.Lock()
-        self._loaded: dict[str, paramiko.PKey | Problem] = {}
         self._agent_keys: tuple[tuple[bytes, str], ...] | None = None
         self._agent_problem = ""
 
-    def offers(self, private_key: str | None, lease: Lease) -> tuple[list[Offer], list[str]]:
-        """Keys to try in order, and what kept others from it.
+    def offers(
+        self, private_key: str | None, lease: Lease, *, only_named: bool = False
+    ) -> tuple[list[Offer], list[str]]:
+        """Keys to try in order, each after its certificates, and what kept others from it.
 
-        Raises AuthError when the key file a host names cannot be used and the agent cannot stand in.
+        With `only_named` the agent gives no key but those of the files. Raises AuthError when the key file
+        a host names cannot be used and the agent cannot stand in.
         """
+        files = (private_key,) if private_key else self._files
         offers: list[Offer] = []
         problems: list[str] = []
-        for file in (private_key,) if private_key else self._files:
-            loaded = self._load(file)
+        for file in files:
+            loaded = self._key_files.load(file)
             if isinstance(loaded, paramiko.PKey):
-                offers.append(Offer(file, loaded))
+                offers += self._with_certificates(Offer(file, loaded), f"{file}-cert.pub")
             elif private_key or not loaded.missing:
                 problems.append(loaded.text)
         held = self._from_agent(lease, public_half(private_key) if private_key else None)
         if self._agent_problem:
             problems.append(self._agent_problem)
-        if private_key and not offers and not (held and _is_encrypted(self._load(private_key))):
+        if private_key and not offers and not (held and self._is_encrypted(private_key)):
             raise AuthError("; ".join(problems))
-        files = {offer.key.asbytes() for offer in offers}
-        offers += [offer for offer in held if offer.key.asbytes() not in files]
-        return offers, problems
+        if only_named:
+            named = {public_half(file) for file in files}
+            held = [offer for offer in held if _plain(offer.key.asbytes()) in named]
+        tried = {_proof(offer.key) for offer in offers}
+        offers += [offer for offer in held if _proof(offer.key) not in tried]
+        return offers, problems + self._unused(files)
 
-    def _load(self, file: str) -> paramiko.PKey | Problem:
-        with self._lock:
-            if file not in self._loaded:
-                self._loaded[file] = _load(file)
-            return self._loaded[file]
+    def locked(self, private_key: str | None, lease: Lease) -> list[str]:
+        """Encrypted key files among those that `offers` tries, whose keys the agent does not hold."""
+        files = (private_key,) if private_key else self._files
+        encrypted = [file for file in files if self._is_encrypted(file)]
+        held = {offer.key.asbytes() for offer in self._from_agent(lease, None)} if encrypted else set()
+        return [file for file in encrypted if public_half(file) not in held]
+
+    def _is_encrypted(self, file: str) -> bool:
+        loaded = self._key_files.load(file)
+        return isinstance(loaded, Problem) and loaded.encrypted
+
+    def _with_certificates(self, offer: Offer, *beside: str) -> list[Offer]:
+        certified = []
+        for file in (*self._certificates, *beside):
+            found = self._key_files.certificate(file)
+            if isinstance(found, Certified) and found.key == offer.key.asbytes():
+                key = copy.copy(offer.key)
+                key.public_blob = found.blob
+                note = f" ({found.note})" if found.note else ""
+                certified.append(Offer(f"{offer.label} with {file}{note}", key))
+        return [*certified, offer]
+
+    def _unused(self, files: Sequence[str]) -> list[str]:
+        """What is wrong with certificates; those beside a key file need not be there."""
+        stated = [self._key_files.certificate(file) for file in self._certificates]
+        beside = [self._key_files.certificate(f"{file}-cert.pub") for file in files]
+        bad = [item for item in stated if isinstance(item, Problem)]
+        bad += [item for item in beside if isinstance(item, Problem) and not item.missing]
+        return [item.text for item in bad]
 
     def _from_agent(self, lease: Lease, first: bytes | None) -> list[Offer]:
         if self._agent_socket is None:
@@ -96,11 +124,24 @@ class KeyRing:
                     self._agent_keys = ()
                     reason = getattr(error, "strerror", None) or str(error)
                     self._agent_problem = f"ssh-agent at {self._agent_socket} does not answer: {reason}"
-            keys = sorted(self._agent_keys, key=lambda item: item[0] != first)
-        return [
-            Offer(f"agent key {visible(comment)}", AgentKey(blob, self._agent_socket, lease))
-            for blob, comment in keys
-        ]
+            keys = sorted(self._agent_keys, key=lambda item: _plain(item[0]) != first)
+        offers: list[Offer] = []
+        for blob, comment in keys:
+            offer = Offer(f"agent key {visible(comment)}", AgentKey(blob, self._agent_socket, lease))
+            offers += self._with_certificates(offer)
+        return offers
+
+
+def _proof(key: paramiko.PKey) -> bytes:
+    """What the host is shown: the certificate, or the public key."""
+    return key.asbytes() if key.public_blob is None else key.public_blob.key_blob
+
+
+def _plain(blob: bytes) -> bytes:
+    """The public key, of a certificate the one in it."""
+    with contextlib.suppress(ValueError):
+        return certificates.parse(blob).key.blob
+    return blob
 
 
 class AgentKey(paramiko.PKey):
@@ -133,32 +174,6 @@ class AgentKey(paramiko.PKey):
             return paramiko.Message(strings(answer, 1)[0])
         except (OSError, ValueError, struct.error) as error:
             raise paramiko.SSHException("ssh-agent did not sign") from error
-
-
-def _is_encrypted(loaded: paramiko.PKey | Problem) -> bool:
-    return isinstance(loaded, Problem) and loaded.encrypted
-
-
-def _load(file: str) -> paramiko.PKey | Problem:
-    """Read one key file; a certificate beside it (`FILE-cert.pub`) comes along."""
-    try:
-        return paramiko.PKey.from_path(Path(file).expanduser())
-    except FileNotFoundError:
-        return Problem(f"private key {file} does not exist", missing=True)
-    except OSError as error:
-        return Problem(f"cannot read private key {file}: {error.strerror}")
-    except (TypeError, paramiko.PasswordRequiredException):
-        # TypeError is what the cryptography library says when a key needs a passphrase and has none.
-        return Problem(f"private key {file} is encrypted: load it into ssh-agent (ssh-add)", encrypted=True)
-    except (ValueError, paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm):
-        return Problem(f"{file} is not a private key fleetaudit can use (RSA, ECDSA or Ed25519)")
-
-
-def public_half(file: str) -> bytes | None:
-    """The public key beside a private one, to know which agent key is meant."""
-    with contextlib.suppress(OSError, IndexError, binascii.Error):
-        return base64.b64decode(Path(f"{file}.pub").expanduser().read_bytes().split()[1])
-    return None
 
 
 # ---------------------------------------------------------------- the agent protocol

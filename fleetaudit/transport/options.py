@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TypeAlias
+
+from fleetaudit.model import Secret
+
+# Asks a person for something secret; None if nobody answers. One call at a time, from any thread.
+Ask: TypeAlias = Callable[[str], Secret | None]
 
 
 class HostKeyChecking(str, Enum):
@@ -32,7 +39,8 @@ class SshOptions:
     `known_hosts` are read in this order, and `accept-new` writes to the first. `keys` are the private
     keys to try on hosts that name none; those that do not exist are passed over. `connect_timeout`, in
     seconds, bounds reaching one address; everything after that is bounded by the deadline of the run.
-    `ssh_config` is read for whatever a host does not say itself.
+    `ssh_config` is read for whatever a host does not say itself. `ask` is for passphrases of key files and
+    for what hosts ask at login, such as one-time codes.
     """
 
     known_hosts: tuple[str, ...] = ()
@@ -42,3 +50,4 @@ class SshOptions:
     send_passwords_unverified: bool = False
     connect_timeout: float = 10.0
     ssh_config: str | None = None
+    ask: Ask | None = None

@@ -20,8 +20,8 @@ class Hop:
 
     `proxy_command`, for a first hop only, is complete: nothing in it is left to be replaced. The rest is what
     ssh_config says, None where it does not: `keys` to try instead of the usual ones, alone of the agent's if
-    `identities_only`; `agent_socket`, empty for no agent; `key_name`, by which its host key is on record;
-    address `family`; `source` address; `timeout` to connect, in seconds.
+    `identities_only`; `certificates` for any of these keys; `agent_socket`, empty for no agent; `key_name`,
+    by which its host key is on record; address `family`; `source` address; `timeout` to connect, in seconds.
     """
 
     address: str
@@ -31,6 +31,7 @@ class Hop:
     proxy_command: str | None = None
     keys: tuple[str, ...] | None = None
     identities_only: bool = False
+    certificates: tuple[str, ...] = ()
     agent_socket: str | None = None
     key_name: str | None = None
     family: int = socket.AF_UNSPEC

@@ -10,6 +10,7 @@ import logging
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from socket import socket
 from typing import TypeVar, cast
@@ -26,8 +27,9 @@ from fleetaudit.transport import proxy
 from fleetaudit.transport.certificates import ALGORITHMS as CERTIFICATES
 from fleetaudit.transport.dialogue import Dialogue
 from fleetaudit.transport.directions import Directions
-from fleetaudit.transport.identity import AgentKey, KeyRing, Offer, public_half
+from fleetaudit.transport.identity import KeyRing, Offer
 from fleetaudit.transport.jumps import ChannelLink, Jumps, Session
+from fleetaudit.transport.key_files import KeyFiles
 from fleetaudit.transport.known_hosts import HostKey, KnownHosts
 from fleetaudit.transport.link import Link, connect
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
@@ -58,9 +60,33 @@ class SshTransport:
         self._options = options
         self._known_hosts = KnownHosts(options.known_hosts)
         self._directions = Directions(options.ssh_config)
-        self._rings: dict[tuple[tuple[str, ...], str | None], KeyRing] = {}
+        self._key_files = KeyFiles()
+        self._rings: dict[tuple[tuple[str, ...], str | None, tuple[str, ...]], KeyRing] = {}
         self._watchdog = Watchdog()
         self._jumps = Jumps(self._enter_jump, self._watchdog)
+
+    def prepare(self, hosts: Sequence[Host]) -> None:
+        """Ask for the passphrases of key files that these hosts will need, if there is somebody to ask.
+
+        Raises ConfigError for a wrong one.
+        """
+        ask = self._options.ask
+        if ask is None:
+            return
+        with self._watchdog.lease(time.monotonic() + _NEVER) as lease:
+            for file in dict.fromkeys(self._locked(hosts, lease)):
+                self._key_files.unlock(file, ask)
+
+    def _locked(self, hosts: Sequence[Host], lease: Lease) -> Iterator[str]:
+        seen: set[tuple[KeyRing, str | None]] = set()
+        for host in hosts:
+            with contextlib.suppress(HostError):  # a way that cannot be gone is said of its host
+                for hop in self._directions.way(host):
+                    tried = self._ring(hop), hop.private_key
+                    if tried in seen or (hop.private_key is None and host.password is not None):
+                        continue
+                    seen.add(tried)
+                    yield from tried[0].locked(hop.private_key, lease)
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
         """See `Transport.run`."""
@@ -114,20 +140,15 @@ class SshTransport:
         return session, link
 
     def _offers(self, hop: Hop, lease: Lease) -> tuple[list[Offer], list[str]]:
+        return self._ring(hop).offers(hop.private_key, lease, only_named=hop.identities_only)
+
+    def _ring(self, hop: Hop) -> KeyRing:
         agent = os.environ.get("SSH_AUTH_SOCK") if hop.agent_socket is None else hop.agent_socket
         socket_used = (agent or None) if self._options.use_agent else None
         files = self._options.keys if hop.keys is None else hop.keys
+        made_of = files, socket_used, hop.certificates
         # setdefault is atomic: two threads at once get the same ring.
-        ring = self._rings.setdefault((files, socket_used), KeyRing(files, socket_used))
-        offers, problems = ring.offers(hop.private_key, lease)
-        if hop.identities_only:
-            named = {public_half(file) for file in ((hop.private_key,) if hop.private_key else files)}
-            offers = [
-                offer
-                for offer in offers
-                if not isinstance(offer.key, AgentKey) or offer.key.asbytes() in named
-            ]
-        return offers, problems
+        return self._rings.setdefault(made_of, KeyRing(*made_of, self._key_files))
 
     def _reach(self, way: tuple[Hop, ...], lease: Lease) -> Link | ChannelLink:
         *jumps, hop = way

@@ -27,6 +27,7 @@ KEYWORDS: Final = {
     "identityfile": _ALL,
     "identitiesonly": frozenset(),
     "identityagent": _ALL,
+    "certificatefile": _ALL,
     "proxyjump": frozenset("%hnpr"),
     "proxycommand": frozenset("%hnpr"),
     "hostkeyalias": frozenset(),
@@ -85,7 +86,7 @@ class SshConfig:
         self._final = any(_mentions_final(block) for block in self._blocks)
 
     def lookup(self, name: str, user: str | None = None) -> Found:
-        """The values for a host as ssh would be given it: the first of each, every `identityfile`.
+        """The values for a host as ssh would be given it: the first of each, every file.
 
         `user` is one that is stated elsewhere, and wins. Tokens are not replaced, but in `hostname`.
         """
@@ -146,8 +147,8 @@ def _host_name(found: Found, name: str) -> str:
 
 
 def _take(found: Found, setting: Setting) -> None:
-    if setting.keyword == "identityfile":
-        files = found.setdefault("identityfile", [])
+    if setting.keyword in ("identityfile", "certificatefile"):
+        files = found.setdefault(setting.keyword, [])
         if setting.value not in files:
             files.append(setting.value)
         return

@@ -16,7 +16,7 @@ from tests.transport.conversations import Send
 
 def test_every_name_of_the_table_opens() -> None:
     with Transports(SshOptions()) as transports:
-        transports.prepare(TRANSPORTS)
+        transports.prepare([Host(name, name, transport=name) for name in TRANSPORTS])
         assert transports.get("ssh") is transports.get("ssh")
 
 
@@ -25,7 +25,7 @@ def test_an_unknown_name_says_what_there_is() -> None:
         Transports(SshOptions()) as transports,
         pytest.raises(InventoryError, match=r"'winrm'.*local, openssh, ssh"),
     ):
-        transports.prepare(["local", "winrm"])
+        transports.prepare([Host(name, name, transport=name) for name in ("local", "winrm")])
 
 
 def test_the_local_transport_does_not_import_an_ssh_library() -> None:
