@@ -23,6 +23,7 @@ from fleetaudit.model import Boundary, Host, Secret, Source
 from fleetaudit.pacing import Pace, parse_share
 from fleetaudit.text import visible
 from fleetaudit.transport import (
+    Ask,
     HostKeyChecking,
     SshOptions,
     Transport,
@@ -54,14 +55,15 @@ def is_number(value: object) -> bool:
 class Options:
     """How hosts are reached and asked, with the defaults of the command line; times in seconds.
 
-    `user`, `password`, `private_key`, `become…` and `boundary` are for hosts whose inventory does not say,
-    and leave `Host` objects as they are. `inventory_via` "ansible" has ansible-inventory read the sources.
-    `forks` hosts at a time; `timeout` to connect, `deadline` for one host over all its attempts. With more
-    than `max_fail` failures (a number or "20%") nothing new begins; hosts go in batches of `serial`
-    (likewise); `throttle` is new connections a second. Empty `known_hosts` are the user's and the system's;
-    `ssh_config` is a path or "none", by default ~/.ssh/config. `argv` is redacted, full or none: what of
-    command lines leaves a host; `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use
-    there.
+    `user`, `password`, `private_key`, `become…` and `boundary` are for hosts whose inventory does not
+    say, and leave `Host` objects as they are. `inventory_via` "ansible" has ansible-inventory read the
+    sources. `forks` hosts at a time; `timeout` to connect, `deadline` for one host over all its attempts.
+    With more than `max_fail` failures (a number or "20%") nothing new begins; hosts go in batches of
+    `serial` (likewise); `throttle` is new connections a second. Empty `known_hosts` are the user's and
+    the system's; `ssh_config` is a path or "none", by default ~/.ssh/config. `ask` gets a question, for
+    the passphrase of a key file or from a host at login, and returns a Secret, or None for no answer;
+    without it nobody is asked. `argv` is redacted, full or none: what of command lines leaves a host;
+    `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use there.
 
     Raises ConfigError, with every mistake, for a value that cannot be used.
     """
@@ -85,6 +87,7 @@ class Options:
     known_hosts: Sequence[str | os.PathLike[str]] = ()
     send_passwords_unverified: bool = False
     ssh_config: str | os.PathLike[str] | None = None
+    ask: Ask | None = None
     boundary: Boundary | str | None = None
     argv: str = "redacted"
     agent_seconds: float = 30
@@ -97,7 +100,7 @@ class Options:
 
     def recorded(self) -> dict[str, object]:
         """What a report says of how the run was made: no password, and nothing that names a key."""
-        left_out = {"password", "become_password", "private_key", "known_hosts", "ssh_config"}
+        left_out = {"password", "become_password", "private_key", "known_hosts", "ssh_config", "ask"}
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
         values["host_key_checking"] = HostKeyChecking(self.host_key_checking).value
         values["boundary"] = Boundary(self.boundary).value if self.boundary else None
@@ -140,6 +143,7 @@ class Options:
             send_passwords_unverified=self.send_passwords_unverified,
             connect_timeout=self.timeout,
             ssh_config=None if config == "none" else config,
+            ask=self.ask,
         )
 
     def _mistakes(self) -> Iterator[tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 
@@ -99,12 +100,28 @@ class Bar(Observer):
         self._standing = standing
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task("hosts", total=None)
+        self._drawn = False
+        self._drawing = threading.Lock()
 
     def run_started(self, targets: int) -> None:
         """Begin drawing."""
         self._standing.begin(targets)
         self._progress.update(self._task, total=targets)
-        self._progress.start()
+        with self._drawing:
+            self._drawn = True
+            self._progress.start()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """While inside, the terminal is somebody else's."""
+        with self._drawing:
+            self._progress.stop()
+        try:
+            yield
+        finally:
+            with self._drawing:
+                if self._drawn:
+                    self._progress.start()
 
     def host_started(self, host: str) -> None:
         """Count it as under way."""
@@ -117,7 +134,9 @@ class Bar(Observer):
 
     def run_finished(self) -> None:
         """Leave the terminal as it was."""
-        self._progress.stop()
+        with self._drawing:
+            self._drawn = False
+            self._progress.stop()
 
 
 def note(standing: Standing) -> str:

@@ -12,6 +12,7 @@ from fleetaudit.cli.options import Connecting, Targeting, parse_budget
 from fleetaudit.cli.passwords import ask_for, become_password
 from fleetaudit.cli.progress import observer
 from fleetaudit.cli.state import Recording
+from fleetaudit.cli.terminal import asking_at_terminal
 from fleetaudit.collection import Collection
 from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.inventory import Stated, apply
@@ -53,8 +54,9 @@ def collecting(
     `targets` is what percentages are of, if the run has more than these hosts.
     """
     watching = observer(connecting, run_id, quiet=quiet)
+    options = replace(_options(connecting), ask=asking_at_terminal(interrupt, watching))
     with (
-        asking(hosts, _options(connecting), observer=watching, targets=targets) as collection,
+        asking(hosts, options, observer=watching, targets=targets) as collection,
         _long_turns(),
         interrupt.guard(collection.stop),
         collection,

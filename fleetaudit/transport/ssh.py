@@ -11,9 +11,9 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from socket import socket
-from typing import TypeVar, cast
+from typing import cast
 
 import paramiko
 from paramiko.packet import Packetizer
@@ -32,11 +32,10 @@ from fleetaudit.transport.jumps import ChannelLink, Jumps, Session
 from fleetaudit.transport.key_files import KeyFiles
 from fleetaudit.transport.known_hosts import HostKey, KnownHosts
 from fleetaudit.transport.link import Link, connect
+from fleetaudit.transport.login import Login, Question
 from fleetaudit.transport.options import HostKeyChecking, SshOptions
 from fleetaudit.transport.route import Hop
 from fleetaudit.transport.watchdog import Lease, Watchdog
-
-T = TypeVar("T")
 
 _CHUNK = 32 * 1024
 _JOIN_SECONDS = 5.0
@@ -60,6 +59,7 @@ class SshTransport:
         self._options = options
         self._known_hosts = KnownHosts(options.known_hosts)
         self._directions = Directions(options.ssh_config)
+        self._asking = threading.Lock()
         self._key_files = KeyFiles()
         self._rings: dict[tuple[tuple[str, ...], str | None, tuple[str, ...]], KeyRing] = {}
         self._watchdog = Watchdog()
@@ -130,10 +130,9 @@ class SshTransport:
             algorithms.key_types = (*certified, *_preferred(known, algorithms.key_types))
             session.start_client()
             verified = self._verify(host, hop, session)
-            if not offers and host.password is None:
-                raise AuthError("; ".join(["no key and no password to log in with", *problems]))
-            may_send_password = verified or self._options.send_passwords_unverified
-            _Login(hop.user, host.password, session, may_send_password).run(offers, problems)
+            trusted = verified or self._options.send_passwords_unverified
+            question = self._question(host.name, lease) if self._options.ask else None
+            Login(hop.user, host.password, session, question, trusted=trusted).run(offers, problems)
             lease.check()
             link.check()
         link.trust()
@@ -149,6 +148,16 @@ class SshTransport:
         made_of = files, socket_used, hop.certificates
         # setdefault is atomic: two threads at once get the same ring.
         return self._rings.setdefault(made_of, KeyRing(*made_of, self._key_files))
+
+    def _question(self, name: str, lease: Lease) -> Question:
+        """Has the person answer what a host asks, one host at a time; meanwhile its deadline stands still."""
+
+        def asked(prompt: str) -> Secret | None:
+            with lease.waiting(), self._asking:
+                lease.check()
+                return self._options.ask(f"{visible(name)} asks: {prompt}") if self._options.ask else None
+
+        return asked
 
     def _reach(self, way: tuple[Hop, ...], lease: Lease) -> Link | ChannelLink:
         *jumps, hop = way
@@ -195,54 +204,6 @@ class _Bell(threading.Event):
     def answer(self) -> None:
         """Silence it before looking at both outputs."""
         super().clear()
-
-
-class _Login:
-    """Tries keys, then the password, and keeps account for the message."""
-
-    def __init__(
-        self, user: str, password: Secret | None, session: paramiko.Transport, may_send_password: bool
-    ) -> None:
-        self._user = user
-        self._password = password
-        self._session = session
-        self._may_send_password = may_send_password
-        self._refused: list[str] = []
-
-    def run(self, offers: list[Offer], problems: list[str]) -> None:
-        """Log in, or raise AuthError saying what was tried and what could not be."""
-        for offer in offers:
-            wanted = self._try(offer.label, self._session.auth_publickey, offer.key)
-            if wanted is None:
-                continue
-            if not wanted:
-                return
-            break  # the host takes no keys, or took this one and wants something else as well
-        password = self._password
-        if password is not None and not self._may_send_password:
-            problems = [*problems, "the password was not sent because the host key is unverified"]
-        elif password and self._try("password", self._session.auth_password, password.reveal()) == []:
-            return
-        refused = ", ".join(self._refused) or "nothing"
-        raise AuthError("; ".join([f"user {self._user} was refused, tried: {refused}", *problems]))
-
-    def _try(self, label: str, method: Callable[[str, T], list[str]], proof: T) -> list[str] | None:
-        """Methods the host wants besides this one, none when logged in; None when it was refused."""
-        try:
-            wanted = method(self._user, proof)
-        except paramiko.BadAuthenticationType as error:
-            wanted = list(error.allowed_types) or ["nothing"]
-            self._refused.append(f"{label} (the host allows {visible(', '.join(wanted))})")
-        except paramiko.AuthenticationException as error:
-            self._refused.append(label)
-            if not self._session.is_active():
-                tried = ", ".join(self._refused)
-                raise AuthError(f"the host ended the connection at user {self._user}, {tried}") from error
-            return None
-        else:
-            if wanted:
-                self._refused.append(f"{label} (accepted, but {visible(', '.join(wanted))} is wanted too)")
-        return wanted
 
 
 def _shown(key: paramiko.PKey) -> HostKey:

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 
 from fleetaudit.errors import ConnectError, DeadlineError, HostError
 
+# While a person is asked, no deadline is known; looked for this often.
+_AGAIN_SECONDS = 1.0
+
 
 class Lease:
     """One run's time. What is attached gets hung up on when the time is over or the run cancelled."""
@@ -24,6 +27,23 @@ class Lease:
         self._lock = threading.Lock()
         self._hang_ups: list[Callable[[], None]] = []
         self._ended: HostError | None = None
+        self._waiting = False
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time in which a person is asked does not count."""
+        began = time.monotonic()
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self.deadline += time.monotonic() - began
+            self._waiting = False
+
+    @property
+    def due(self) -> float:
+        """When to look whether it is over: at the deadline, or again while a person is asked."""
+        return time.monotonic() + _AGAIN_SECONDS if self._waiting else self.deadline
 
     def attach(self, hang_up: Callable[[], None]) -> None:
         """Call `hang_up` when the lease ends, at once if it has. It must not block nor raise."""
@@ -47,13 +67,13 @@ class Lease:
         """Raise why the lease ended, if it has."""
         if self._ended is not None:
             raise self._ended
-        if time.monotonic() >= self.deadline:
+        if time.monotonic() >= self.due:
             raise overdue()
 
     def remaining(self) -> float:
         """Seconds left; raises like `check` when there are none."""
         self.check()
-        return max(self.deadline - time.monotonic(), 0.001)
+        return max(self.due - time.monotonic(), 0.001)
 
     def release(self) -> None:
         """Nothing will be hung up on any more."""
@@ -134,5 +154,9 @@ class Watchdog:
                     continue
                 lease = heapq.heappop(self._heap)[2]
                 active = lease in self._active
+                due = lease.due
+                if active and due > time.monotonic():
+                    heapq.heappush(self._heap, (due, next(self._number), lease))
+                    continue
             if active:
                 lease.end(overdue())
