@@ -137,16 +137,17 @@ class HostContext:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """A host on the way to a target; `user` None is whoever the target's options say."""
+    """A host on the way to a target; `user` None is whoever the target's options say, `port` as with Host."""
 
     address: str
-    port: int = 22
+    port: int | None = None
     user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """One target and how to reach it. `transport` is a name in the transport table: ssh, openssh or local.
+    `port` None is what ssh_config says, else 22.
 
     `jumps` are passed from the first to the last; `proxy_command` is run on this machine instead, its
     standard streams being the connection. A host has one of the two at most.
@@ -154,7 +155,7 @@ class Host:
 
     name: str
     address: str
-    port: int = 22
+    port: int | None = None
     user: str | None = None
     transport: str = "ssh"
     password: Secret | None = None

@@ -86,7 +86,7 @@ def _reached(host: Host) -> str:
     user = f"{host.user}@" if host.user else ""
     address = f"[{host.address}]" if ":" in host.address else host.address
     become = f" become {host.become.user} by {host.become.method}" if host.become else ""
-    return visible(f"ssh {user}{address}:{host.port}{become}")
+    return visible(f"ssh {user}{address}:{host.port or 22}{become}")
 
 
 def _groups(host: Host) -> str:

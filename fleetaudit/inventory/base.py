@@ -81,7 +81,7 @@ def apply(stated: Stated, overrides: Overrides) -> Host:
     return Host(
         name=stated.name,
         address=stated.address or stated.name,
-        port=stated.port or 22,
+        port=stated.port,
         user=stated.user or overrides.user,
         transport=stated.transport or overrides.transport or "ssh",
         password=stated.password or overrides.password,

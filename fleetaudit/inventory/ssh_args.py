@@ -103,8 +103,8 @@ def _jumps(text: str) -> tuple[Jump, ...]:
     jumps = []
     for one in text.split(","):
         found = _JUMP.fullmatch(one.strip())
-        port = int(found["port"] or 22) if found else 0
-        if not found or not 1 <= port <= 65535 or one.strip().startswith("-"):
+        port = int(found["port"]) if found and found["port"] else None
+        if not found or port == 0 or (port or 1) > 65535 or one.strip().startswith("-"):
             raise Mistake(f"'{visible(one)}' is no jump host", "write [user@]host[:port]")
         jumps.append(Jump(found["ipv6"] or found["name"], port, found["user"]))
     return tuple(jumps)

@@ -77,7 +77,13 @@ class Directions:
             parts = _JUMP.fullmatch(one.strip())
             if parts is None or not 1 <= int(parts["port"] or 22) <= 65535:
                 raise ConnectError(f"ProxyJump: '{visible(one)}' is not [user@]host[:port]")
-            jumps.append(Jump(parts["ipv6"] or parts["name"], int(parts["port"] or 22), parts["user"]))
+            jumps.append(
+                Jump(
+                    parts["ipv6"] or parts["name"],
+                    int(parts["port"]) if parts["port"] else None,
+                    parts["user"],
+                )
+            )
         return jumps
 
     def _user_of(self, jump: Jump) -> str | None:
@@ -86,10 +92,9 @@ class Directions:
     def _look_up(self, name: str, user: str | None) -> Found:
         return {} if self._config is None else self._config.lookup(name, user)
 
-    def _hop(self, name: str, port: int, user: str, found: Found, key: str | None) -> Hop:
-        """One hop. Port 22 is what an inventory has that says nothing, so ssh_config may name another."""
+    def _hop(self, name: str, port: int | None, user: str, found: Found, key: str | None) -> Hop:
         address = found.get("hostname", [name])[0]
-        hop = Hop(address, int(found.get("port", ["22"])[0]) if port == 22 else port, user, key)
+        hop = Hop(address, port or int(found.get("port", ["22"])[0]), user, key)
         if not found:
             return hop
         alias = _first(found, "hostkeyalias")

@@ -90,7 +90,7 @@ class OpenSshTransport:
         # ssh closes every descriptor it inherits, so what it has to say of itself needs a file with a name.
         self._logs = tempfile.TemporaryDirectory(prefix="fleetaudit-ssh-")
         self._number = itertools.count()
-        self._users: dict[tuple[str, int, str], str] = {}
+        self._users: dict[tuple[str, int | None, str], str] = {}
         self._revoked_keys = self._revoked() if options.host_key_checking is HostKeyChecking.OFF else None
 
     def run(self, host: Host, command: str, conversation: Conversation, deadline: float) -> Reply:
@@ -319,10 +319,10 @@ def _options(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("-o", setting)]
 
 
-def _login(user: str | None, port: int) -> list[str]:
+def _login(user: str | None, port: int | None) -> list[str]:
     if user is not None and not _USER.fullmatch(user):
         raise ConnectError(f"ssh may not be given the user name '{visible(user)}'")
-    return [*(["-l", user] if user else []), *(["-p", str(port)] if port != 22 else [])]
+    return [*(["-l", user] if user else []), *(["-p", str(port)] if port is not None else [])]
 
 
 def _name(address: str) -> str:

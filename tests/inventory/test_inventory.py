@@ -110,7 +110,7 @@ def test_ranges_ports_and_addresses_in_names() -> None:
     hosts = by_name(inventory)
     assert (hosts["web9"].address, hosts["web9"].port) == ("web9", 2222)
     assert (hosts["2001:db8::1"].address, hosts["2001:db8::1"].port) == ("2001:db8::1", 2200)
-    assert hosts["web01.example"].port == 22
+    assert hosts["web01.example"].port is None
     assert inventory.branches["all"].children == ("empty", "lower", "ungrouped", "web")
 
 

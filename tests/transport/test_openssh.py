@@ -156,8 +156,9 @@ Host web1
 """)
     host = Host("web1", "web1", user=getpass.getuser(), transport="openssh")
     assert run(sshd, host, "echo there", ssh_config=file).stdout == b"there\n"
-    with pytest.raises(ConnectError):
-        run(sshd, host, ssh_config=None)
+    for elsewhere, configuration in ((host, None), (replace(host, port=22), file)):
+        with pytest.raises(HostError):
+            run(sshd, elsewhere, ssh_config=configuration)
 
 
 def test_nothing_that_weakens_is_taken_from_a_configuration(

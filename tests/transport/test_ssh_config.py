@@ -28,6 +28,7 @@ CORPUS = {
     "negated": "Host * !web1\n User a\nHost !db* *\n User b\n",
     "several patterns": "Host db web? zzz\n User a\n",
     "identity files": "Host web1\n IdentityFile ~/.ssh/%h\n IdentityFile '/a b/c'\nIdentityFile ~/.ssh/%h\n",
+    "certificates": "Host *\n CertificateFile ~/%h\n CertificateFile '/a b'\nCertificateFile ~/%h\n",
     "identities": "Host *\n IdentitiesOnly yes\n IdentityAgent /run/agent\n HostKeyAlias alias\n",
     "jump": "Host *\n ProxyJump a,u@b:33\n ProxyCommand nc %h %p\n",
     "command": "Host *\n ProxyCommand nc '%h' %p # all of it\n ProxyJump a\n",
@@ -176,6 +177,16 @@ def test_the_inventory_wins(config: Callable[[str], Path]) -> None:
     assert len(directions.way(Host("n", "web1", proxy_command="nc"))) == 1
     (jump, _) = directions.way(Host("n", "web1", user="i", jumps=(Jump("other"),)))
     assert (jump.address, jump.user) == ("other", "i")
+
+
+def test_a_port_of_22_that_is_stated_is_no_default(config: Callable[[str], Path]) -> None:
+    directions = Directions(str(config("Port 2200\n")))
+    ports = {stated: directions.way(Host("n", "web1", stated))[-1].port for stated in (None, 22, 23)}
+    assert ports == {None: 2200, 22: 22, 23: 23}
+    jumps = Jump("one"), Jump("two", 22)
+    way = directions.way(Host("n", "web1", 22, jumps=jumps))
+    assert [hop.port for hop in way] == [2200, 22, 22]
+    assert Directions(None).way(Host("n", "web1"))[0].port == 22
 
 
 def test_jumps_as_ssh_config_says_of_each(config: Callable[[str], Path]) -> None:
