@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from fleetaudit.cli import scan_keys
 from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
 from fleetaudit.cli.session import Targets, targets
 from fleetaudit.inventory import ALL, Variable, secret_name
@@ -20,6 +21,9 @@ _INDENT: Final = "  |"
 @click.group("inventory")
 def command() -> None:
     """Look at the inventory as fleetaudit reads it."""
+
+
+command.add_command(scan_keys.command)
 
 
 @command.command("list")

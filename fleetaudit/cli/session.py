@@ -18,8 +18,9 @@ from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.inventory import Stated, apply
 from fleetaudit.model import Host, Secret
 from fleetaudit.session import Options, Targets, asking, find
+from fleetaudit.transport import SshOptions
 
-__all__ = ["Targets", "collecting", "gather", "targets"]
+__all__ = ["Targets", "collecting", "gather", "ssh_options", "targets"]
 
 _TURN_SECONDS = 0.05
 
@@ -86,6 +87,11 @@ def gather(run: Recording, connecting: Connecting, interrupt: Interrupt, *, quie
             run.keep(collected)
     run.journal.sync()
     return not run.not_asked and not interrupt.happened
+
+
+def ssh_options(connecting: Connecting) -> SshOptions:
+    """What the SSH transports are told, for a command that asks hosts for something else than listeners."""
+    return _options(connecting).ssh()
 
 
 def _options(given: Connecting, *, ask: bool = False) -> Options:

@@ -56,6 +56,21 @@ class KnownHosts:
             found = [entry.key.kind for name in _names(address, port) for entry in self._find(name)]
         return tuple(dict.fromkeys(found))
 
+    def differing(self, address: str, port: int, key: HostKey) -> Entry | None:
+        """What speaks against this key: a line that revokes it, or has another of the same kind."""
+        name = recorded_name(address, port)
+        with self._lock:
+            for entry in self._revoked:
+                if entry.key == key and any(entry.covers(one) for one in _names(address, port)):
+                    return entry
+            recorded = [entry for entry in self._find(name) if entry.key.kind == key.kind]
+        return None if any(entry.key == key for entry in recorded) else next(iter(recorded), None)
+
+    def has(self, address: str, port: int, key: HostKey) -> bool:
+        """Whether this very key is on record under the host's own name."""
+        with self._lock:
+            return any(entry.key == key for entry in self._find(recorded_name(address, port)))
+
     def certified(self, address: str, port: int) -> bool:
         """Whether certificates of some authority are good for this host."""
         return self._authority(address, port) is not None
@@ -169,6 +184,11 @@ def _certificate(key: HostKey) -> Certificate | None:
         return certificates.parse(key.blob)
     except ValueError as error:
         raise HostKeyError(f"the host shows a certificate that cannot be read: {error}") from error
+
+
+def recorded_name(address: str, port: int) -> str:
+    """The name that a new line for this host has."""
+    return _names(address, port)[0]
 
 
 def _names(address: str, port: int) -> tuple[str, ...]:

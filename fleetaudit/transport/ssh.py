@@ -44,6 +44,12 @@ _WINDOW_SECONDS = 0.02
 # paramiko's own limits would end a phase with a misleading error; the watchdog is the one that counts.
 _NEVER = 24 * 3600.0
 _SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+# A host shows one key a connection; of several ECDSA keys OpenSSH shows the first too.
+_KINDS = (
+    ("ssh-ed25519",),
+    tuple(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)),
+    _SIGNATURES["ssh-rsa"],
+)
 _SHA1 = ("ssh-rsa", "ssh-dss")
 
 _logger = logging.getLogger("paramiko")
@@ -98,6 +104,26 @@ class SshTransport:
                 link.check()
             return reply
 
+    def host_keys(self, host: Host, deadline: float) -> tuple[tuple[str, int], tuple[HostKey, ...]]:
+        """Name and port by which known_hosts has a host, and the keys it shows, unchecked: one of each kind.
+
+        Nobody logs in there, but at jump hosts on the way. Raises HostError.
+        """
+        way = self._directions.way(host)
+        keys: list[HostKey] = []
+        with self._watchdog.lease(deadline) as lease:
+            for kinds in _KINDS:
+                with contextlib.ExitStack() as cleanup:
+                    session, link = self._open(way, lease, cleanup)
+                    with _mapped(lease, link), contextlib.suppress(IncompatiblePeer):  # none of this kind
+                        session.get_security_options().key_types = kinds
+                        session.start_client()
+                        keys.append(_shown(session.get_remote_server_key()))
+                        lease.check()
+        if not keys:
+            raise ConnectError("no SSH algorithm in common with the host")
+        return way[-1].recorded_as, tuple(keys)
+
     def cancel(self) -> None:
         """See `Transport.cancel`."""
         self._watchdog.cancel()
@@ -118,11 +144,7 @@ class SshTransport:
         """Log in at the end of the way. Whatever happens, `cleanup` ends the session's thread and socket."""
         hop = way[-1]
         offers, problems = self._offers(hop, lease)
-        link = self._reach(way, lease)
-        cleanup.callback(link.close)
-        session = paramiko.Transport(cast(socket, link), packetizer_class=_Packets)
-        cleanup.callback(_end, session)
-        session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
+        session, link = self._open(way, lease, cleanup)
         with _mapped(lease, link):
             algorithms = session.get_security_options()
             certified = CERTIFICATES if self._known_hosts.certified(*hop.recorded_as) else ()
@@ -136,6 +158,14 @@ class SshTransport:
             lease.check()
             link.check()
         link.trust()
+        return session, link
+
+    def _open(self, way: tuple[Hop, ...], lease: Lease, cleanup: contextlib.ExitStack) -> Session:
+        link = self._reach(way, lease)
+        cleanup.callback(link.close)
+        session = paramiko.Transport(cast(socket, link), packetizer_class=_Packets)
+        cleanup.callback(_end, session)
+        session.banner_timeout = session.auth_timeout = session.channel_timeout = _NEVER
         return session, link
 
     def _offers(self, hop: Hop, lease: Lease) -> tuple[list[Offer], list[str]]:
