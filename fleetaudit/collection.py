@@ -46,12 +46,14 @@ class Clock:
 class Agent:
     """How to ask one host: its command line and conversation under a nonce, and the document in the reply.
 
-    `read` raises a HostError when the reply is not one whole answer to that nonce.
+    `read` raises a HostError when the reply is not one whole answer to that nonce. `stale` says how the agent
+    that wrote a document is another than expected, or None.
     """
 
     command: Callable[[Host, str], str]
     conversation: Callable[[Host, str], Conversation]
     read: Callable[[str, Reply], bytes]
+    stale: Callable[[Host, Mapping[str, object]], str | None] = lambda host, document: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class Collection:
         conversation = self._agent.conversation(host, nonce)
         transport = self._transports.get(host.transport)
         reply = transport.run(host, self._agent.command(host, nonce), conversation, deadline)
-        line = snapshot_line(self._agent.read(nonce, reply), host, self._now())
+        line = snapshot_line(self._agent.read(nonce, reply), host, self._now(), self._agent.stale)
         check(line)
         return Collected(host.name, HostStatus.OK, "", line)
 
@@ -246,9 +248,15 @@ class Collection:
 # ---------------------------------------------------------------- lines
 
 
-def snapshot_line(data: bytes, host: Host, received_at: str) -> bytes:
+def snapshot_line(
+    data: bytes,
+    host: Host,
+    received_at: str,
+    stale: Callable[[Host, Mapping[str, object]], str | None] = lambda host, document: None,
+) -> bytes:
     """What a host sent as a line of a snapshot file: under the inventory's name, with its context.
 
+    What `stale` says of the agent is noted in it; what the host itself says there is not believed.
     Raises OutputError when it is not a JSON object about a host. The rest is `snapshot.decode`'s to judge.
     """
     try:
@@ -257,6 +265,11 @@ def snapshot_line(data: bytes, host: Host, received_at: str) -> bytes:
         raise OutputError(f"not a JSON object: {visible(str(error))[:300]}") from error
     if not isinstance(document.get("host"), dict):
         raise OutputError("the answer says nothing about its host")
+    agent = document.setdefault("agent", {})
+    if isinstance(agent, dict):  # else the check of the snapshot refuses it
+        agent["stale"] = stale(host, document)
+        if agent["stale"] is None:
+            del agent["stale"]
     document["host"]["name"] = host.name
     document["inventory"] = _inventory(host.context)
     document["received_at"] = received_at

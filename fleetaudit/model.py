@@ -116,6 +116,8 @@ class Secret:
 
 # ---------------------------------------------------------------- targets
 
+PINNED_AGENT = "/usr/local/libexec/fleetaudit-agent"  # where `fleetaudit agent install` puts it
+
 
 @dataclass(frozen=True, slots=True)
 class Become:
@@ -150,7 +152,8 @@ class Host:
     `port` None is what ssh_config says, else 22.
 
     `jumps` are passed from the first to the last; `proxy_command` is run on this machine instead, its
-    standard streams being the connection. A host has one of the two at most.
+    standard streams being the connection. A host has one of the two at most. `agent_path` is the pinned agent
+    there, which then is all that is run; None: the agent is sent.
     """
 
     name: str
@@ -165,6 +168,7 @@ class Host:
     context: HostContext = field(default_factory=HostContext)
     jumps: tuple[Jump, ...] = ()
     proxy_command: str | None = None
+    agent_path: str | None = None
 
 
 # ---------------------------------------------------------------- snapshots
@@ -293,7 +297,10 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """Which agent wrote the snapshot; `mode` is walk, bpf or sh."""
+    """Which agent wrote the snapshot; `mode` is walk, bpf or sh.
+
+    `stale` is the controller's word: how a pinned agent differs from the one of its own version.
+    """
 
     version: str | None = None
     sha256: str | None = None
@@ -301,6 +308,7 @@ class AgentInfo:
     interpreter: str | None = None
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
+    stale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

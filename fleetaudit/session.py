@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
 from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.agent.pinned import staleness, tell
 from fleetaudit.collection import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
@@ -19,9 +20,9 @@ from fleetaudit.events import Observer
 from fleetaudit.inputs import read_bytes
 from fleetaudit.inventory import Branch, Inventory, Overrides, Variable, load
 from fleetaudit.inventory.base import BECOME_METHODS
-from fleetaudit.model import Boundary, Host, Secret, Source
+from fleetaudit.model import PINNED_AGENT, Boundary, Host, Secret, Source
 from fleetaudit.pacing import Pace, parse_share
-from fleetaudit.text import visible
+from fleetaudit.text import plain_path, visible
 from fleetaudit.transport import (
     Ask,
     HostKeyChecking,
@@ -63,7 +64,8 @@ class Options:
     the system's; `ssh_config` is a path or "none", by default ~/.ssh/config. `ask` gets a question, for
     the passphrase of a key file or from a host at login, and returns a Secret, or None for no answer;
     without it nobody is asked. `argv` is redacted, full or none: what of command lines leaves a host;
-    `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use there.
+    `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use there. `agent_path`,
+    "pinned" or a path there, is an installed agent to run instead of sending one.
 
     Raises ConfigError, with every mistake, for a value that cannot be used.
     """
@@ -92,6 +94,7 @@ class Options:
     argv: str = "redacted"
     agent_seconds: float = 30
     agent_mib: int = 1024
+    agent_path: str | None = None
 
     def __post_init__(self) -> None:
         problems = [Problem(f"{name}: {what}") for name, what in self._mistakes()]
@@ -118,6 +121,7 @@ class Options:
             become_method=self.become_method,
             become_password=self.become_password,
             boundary=Boundary(self.boundary) if self.boundary else None,
+            agent_path=PINNED_AGENT if self.agent_path == "pinned" else self.agent_path,
         )
 
     def agent(self, nonce: str, name: str | None = None) -> AgentConfig:
@@ -175,6 +179,7 @@ class Options:
             "boundary": lambda: Boundary(self.boundary) if self.boundary else None,
             "max_fail": lambda: self.max_fail is None or parse_share(str(self.max_fail)),
             "serial": lambda: self.serial is None or parse_share(str(self.serial)),
+            "agent_path": lambda: self.agent_path in (None, "pinned") or plain_path(str(self.agent_path)),
             "argv, agent_seconds, agent_mib": lambda: self.agent("none"),
         }
         for name, check in checks.items():
@@ -259,13 +264,14 @@ def asking(
     pace = options.pace(len(hosts) if targets is None else targets)
 
     def conversation(host: Host, nonce: str) -> Conversation:
-        return AgentConversation(host, nonce, build(options.agent(nonce, host.name)))
+        config = options.agent(nonce, host.name)
+        return AgentConversation(host, nonce, build(config) if host.agent_path is None else tell(config))
 
     with Transports(options.ssh(), transports) as opened:
         yield Collection(
             hosts,
             opened,
-            Agent(command, conversation, read_frame),
+            Agent(command, conversation, read_frame, staleness),
             new_nonce=lambda: secrets.token_hex(16),
             options=CollectOptions(options.forks, options.deadline, options.retries, pace),
             chance=secrets.SystemRandom().random,

@@ -136,7 +136,13 @@ def _snapshot(wire: WireSnapshot) -> Snapshot:
         os_id=host.os.id if host.os else None,
         os_version=host.os.version_id if host.os else None,
         agent=AgentInfo(
-            agent.version, agent.sha256, agent.mode, agent.interpreter, agent.wall_seconds, agent.cpu_seconds
+            agent.version,
+            agent.sha256,
+            agent.mode,
+            agent.interpreter,
+            agent.wall_seconds,
+            agent.cpu_seconds,
+            agent.stale,
         ),
     )
 

@@ -45,7 +45,7 @@ class WireHost(Struct):
 
 
 class WireAgent(Struct):
-    """Which agent wrote this."""
+    """Which agent wrote this. `stale` is added by the controller, of a pinned agent."""
 
     version: str | None = None
     sha256: str | None = None
@@ -53,6 +53,7 @@ class WireAgent(Struct):
     interpreter: str | None = None
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
+    stale: str | None = None
 
 
 class WireGap(Struct):

@@ -12,6 +12,7 @@ import re
 import shlex
 
 from fleetaudit.agent.payload import check_nonce
+from fleetaudit.agent.pinned import NO_AGENT, PINNED_MARK, pinned_command
 from fleetaudit.conversation import Reply, Say, Stream
 from fleetaudit.errors import BecomeError, ConnectError, HostError, InterpreterError, OutputError
 from fleetaudit.model import Become, Host
@@ -70,11 +71,14 @@ _REFUSALS = (
 def command(host: Host, nonce: str) -> str:
     """The command line for the host's login shell: find an interpreter, become the user, run what stdin says.
 
+    Of a host with a pinned agent it is `pinned_command`: nothing that is sent there is run.
     It holds no newline, backslash or exclamation mark of ours, so that csh and fish read it as sh does.
     Raises BecomeError for a method or a user that cannot be used, ValueError for a nonce that `AgentConfig`
     would refuse.
     """
     check_nonce(nonce)
+    if host.agent_path is not None:
+        return pinned_command(host, nonce)
     probe = _probe(host.interpreter, nonce)
     if host.become is None:
         return f"sh -c {shlex.quote(probe)}"
@@ -136,7 +140,8 @@ class AgentConversation:
     """
 
     def __init__(self, host: Host, nonce: str, payload: bytes, max_output: int = MAX_OUTPUT) -> None:
-        become = host.become if _asks_password(host.become) else None
+        pinned = host.agent_path is not None  # then no password is sent: it would be the agent's stdin
+        become = host.become if _asks_password(host.become) and not pinned else None
         self._password = become.password if become else None
         self._payload = payload
         self._max_output = max_output
@@ -229,6 +234,8 @@ def _why_no_frame(nonce: str, reply: Reply) -> HostError:
         return BecomeError(
             "su asks anyone but root for a password on a terminal: use sudo, or log in as root"
         )
+    if pinned := _why_no_pinned(nonce, reply):
+        return pinned
     said = reply.stderr.decode("utf-8", "replace")
     for pattern, reason in _REFUSALS:
         if re.search(pattern, said):
@@ -238,11 +245,36 @@ def _why_no_frame(nonce: str, reply: Reply) -> HostError:
     return OutputError(f"no answer from the agent, exit status {reply.exit_status}{_last_words(reply)}")
 
 
+def _why_no_pinned(nonce: str, reply: Reply) -> HostError | None:
+    """What is wrong where only a pinned agent may be run; None: something that any host may have."""
+    missing = re.search(rf"^{NO_AGENT} {nonce} (/\S+)$".encode(), reply.stdout, re.MULTILINE)
+    if missing:
+        path = visible(missing[1].decode("ascii", "replace"))[:_QUOTED]
+        return InterpreterError(
+            f"the pinned agent {path} is not there, or not executable: `fleetaudit agent install` writes it"
+        )
+    begun = re.search(rf"^{PINNED_MARK} {nonce} (/\S+)$".encode(), reply.stderr, re.MULTILINE)
+    if begun is None:
+        return None
+    path = visible(begun[1].decode("ascii", "replace"))[:_QUOTED]
+    said = reply.stderr.decode("utf-8", "replace")
+    if re.search(r"password is required|not allowed|may not run|Operation not permitted", said):
+        return BecomeError(
+            f"the rules there do not let {path} run as it is: another file than the digest in sudoers names, "
+            f"another user, or no rule (see docs/least-privilege.md){_last_words(reply)}"
+        )
+    if reply.exit_status in (126, 127) or "unable to execute" in said:
+        return InterpreterError(
+            f"the interpreter in the first line of {path} does not start{_last_words(reply)}"
+        )
+    return None
+
+
 def _last_words(reply: Reply) -> str:
     """The last line the command wrote to stderr, else stdout, for a message."""
     for output in (reply.stderr, reply.stdout):
         lines = [line.strip() for line in output[-4096:].decode("utf-8", "replace").splitlines()]
-        said = [line for line in lines if line]
+        said = [line for line in lines if line and not line.startswith(PINNED_MARK)]
         if said:
             return f": {visible(said[-1])[:_QUOTED]}"
     return ""

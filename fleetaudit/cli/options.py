@@ -59,6 +59,7 @@ class Connecting:
     boundary: str | None
     argv: str
     agent_budget: str
+    agent_path: str | None
     list_hosts: bool
     progress: str | None
     verbose: int
@@ -268,6 +269,11 @@ CONNECTION = _all(
         default="30,1024",
         show_default=True,
         help="CPU time and memory on a host, at most.",
+    ),
+    click.option(
+        "--agent-path",
+        metavar="pinned|PATH",
+        help="Run the agent installed there and send none, where the inventory does not say.",
     ),
     click.option(
         "--progress",

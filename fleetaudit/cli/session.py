@@ -120,6 +120,7 @@ def _options(given: Connecting, *, ask: bool = False) -> Options:
         argv=given.argv,
         agent_seconds=budget.budget_seconds,
         agent_mib=budget.budget_mib,
+        agent_path=given.agent_path,
     )
 
 

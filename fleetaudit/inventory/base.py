@@ -44,6 +44,7 @@ class Overrides:
     become_password: Secret | None = None
     transport: str | None = None
     boundary: Boundary | None = None
+    agent_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Stated:
     boundary: Boundary | None = None
     jumps: tuple[Jump, ...] = ()
     proxy_command: str | None = None
+    agent_path: str | None = None  # "": the agent is sent, whatever the command line says
     groups: tuple[str, ...] = ()
     variables: Mapping[str, object] = field(default_factory=lambda: NO_MAPPING)
     place: Place | None = None
@@ -90,6 +92,7 @@ def apply(stated: Stated, overrides: Overrides) -> Host:
         interpreter=stated.interpreter,
         jumps=stated.jumps,
         proxy_command=stated.proxy_command,
+        agent_path=(overrides.agent_path if stated.agent_path is None else stated.agent_path) or None,
         context=HostContext(stated.groups, stated.variables, boundary),
     )
 

@@ -17,8 +17,8 @@ from fleetaudit.errors import Place, Problem
 from fleetaudit.inventory import ssh_args
 from fleetaudit.inventory.base import BECOME_METHODS, Mistake, Stated
 from fleetaudit.inventory.tree import Member, Variable
-from fleetaudit.model import Boundary, Secret
-from fleetaudit.text import visible
+from fleetaudit.model import PINNED_AGENT, Boundary, Secret
+from fleetaudit.text import plain_path, visible
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "sudo_password": ("ansible_sudo_pass",),
     "interpreter": ("ansible_python_interpreter",),
     "boundary": ("fleetaudit_boundary",),
+    "agent_path": ("fleetaudit_agent",),
     "ssh_args": _SSH_ARGS,
     "policy_vars": ("policy_vars",),
 }
@@ -113,6 +114,7 @@ def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
         boundary=Boundary(boundary) if boundary else None,
         jumps=way.jumps,
         proxy_command=way.proxy_command,
+        agent_path=reader.get("agent_path", _agent),
         groups=member.groups,
         variables=reader.for_policies(),
         place=member.place,
@@ -290,6 +292,15 @@ def _expand(path: str, home: str) -> str:
 def _interpreter(value: object) -> str | None:
     text = _word(value)
     return None if re.fullmatch(r"auto(?:_legacy)?(?:_silent)?", text) else text
+
+
+def _agent(value: object) -> str:
+    if value in ("sent", "pinned"):
+        return PINNED_AGENT if value == "pinned" else ""
+    try:
+        return plain_path(_text(value))
+    except ValueError as error:
+        raise Mistake(str(error), "write sent, pinned, or the path of the agent there") from None
 
 
 def _names(value: object) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ class Digest:
     partial: Folds[str] = field(default_factory=Folds)
     unjudged: Hosts = field(default_factory=Hosts)
     containers: Hosts = field(default_factory=Hosts)
+    stale: Folds[str] = field(default_factory=Folds)
     unknown: Folds[str] = field(default_factory=Folds)
     errors: Folds[str] = field(default_factory=Folds)
     waived: Folds[str] = field(default_factory=Folds)
@@ -115,6 +116,8 @@ class Digest:
         if outcome.snapshot is None:
             self.failed.add((outcome.status, outcome.detail), outcome.host)
             return  # that its rules are unknown is said by that line
+        if outcome.snapshot.agent.stale:
+            self.stale.add(outcome.snapshot.agent.stale, outcome.host)
         if outcome.status is HostStatus.PARTIAL:
             self.partial.add(outcome.detail, outcome.host)
         if all(result.verdict is Verdict.NOT_APPLICABLE for result in audit.results):

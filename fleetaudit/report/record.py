@@ -101,6 +101,8 @@ def host_record(audit: HostAudit) -> Json:
     if snapshot:
         agent = snapshot.agent
         record["agent"] = {"version": agent.version, "sha256": agent.sha256, "mode": agent.mode}
+        if agent.stale:
+            record["stale_agent"] = agent.stale
         record["endpoints"] = {"seen": audit.endpoints, "unapproved": audit.unapproved}
     if outcome.context.boundary is Boundary.CONTAINER:
         record["notice"] = CONTAINER_NOTICE

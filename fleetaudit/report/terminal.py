@@ -259,6 +259,9 @@ def _closing(page: Page, summary: Summary, digest: Digest) -> None:
     page.write(f"Scope: {NOTICE}.", style=Style.QUIET)
     if digest.containers.count:
         page.write(f"On {_hosts(digest)}: {CONTAINER_NOTICE}.", style=Style.QUIET)
+    for fold in digest.stale:
+        names = f"{_number(fold.hosts.count, 'host')} ({fold.hosts})"
+        page.write(f"stale_agent on {names}: {fold.key}.", style=Style.WARNING)
     name, style, meaning = _outcome(summary.exit_code, digest)
     page.write(f"Exit code {int(summary.exit_code)} ({name.lower()}): {meaning}.", style=style)
 
