@@ -1,0 +1,65 @@
+"""Passwords appear nowhere: whole audits by real sshd and sudo, and everything that they leave or show."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.become import secretive
+
+ROOT = Path(__file__).parents[2]
+OUTPUTS = {
+    "report.json",
+    "report.jsonl",
+    "report.csv",
+    "report.text",
+    "stderr",
+    "sshd.log",
+    "snapshots.jsonl",
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("only root, and where mount namespaces are allowed, may try this")
+    line = ["unshare", "-m", sys.executable, "-m", "tests.become.secretive"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.parametrize("way", ["terminal", "environment", "both asked"])
+def test_passwords_that_work_are_seen_nowhere(found: dict[str, Any], way: str) -> None:
+    audit = found[way]
+    assert audit["host"] in ("ok", "partial"), audit
+    assert audit["leaks"] == []
+    assert set(audit["files"]) >= OUTPUTS
+    assert audit["journal_seen"]
+    assert audit["sudo_seen"], "the watcher was too slow to see sudo: its silence would prove nothing"
+
+
+@pytest.mark.parametrize(("way", "status"), [("wrong become", "become_failed"), ("wrong ssh", "auth_failed")])
+def test_passwords_that_are_refused_are_not_repeated(found: dict[str, Any], way: str, status: str) -> None:
+    assert found[way]["host"] == status, found[way]
+    assert found[way]["leaks"] == []
+    assert set(found[way]["files"]) >= OUTPUTS - {"snapshots.jsonl"}
+
+
+def test_the_watcher_sees_an_environment_with_a_secret(found: dict[str, Any]) -> None:
+    assert found["environment"]["own_environment_seen"]
+    assert not found["terminal"]["own_environment_seen"]
+
+
+@pytest.mark.parametrize("secret", secretive.SECRETS)
+def test_the_search_finds_what_it_looks_for(secret: str) -> None:
+    assert secretive.tells(f"x{json.dumps(secret)}y".encode())
+    assert not secretive.tells(b"Zq7")
