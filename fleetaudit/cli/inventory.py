@@ -34,29 +34,34 @@ command.add_command(scan_keys.command)
 def list_command(style: str, with_variables: bool, **options: object) -> None:
     """List the hosts that PATTERN selects, with their groups and how they are reached."""
     goal = targets(pick(Targeting, options), pick(Connecting, options))
-    click.echo(_json(goal) if style == "json" else _text(goal, with_variables))
+    click.echo(_json(goal, with_variables) if style == "json" else _text(goal, with_variables))
 
 
 @command.command("graph")
 @TARGETS
 @CONNECTION
-def graph_command(**options: object) -> None:
+@click.option("--vars", "with_variables", is_flag=True, help="Every variable too, and where it was set.")
+def graph_command(with_variables: bool, **options: object) -> None:
     """Draw the groups, each below its parents, with the hosts that PATTERN selects."""
     goal = targets(pick(Targeting, options), pick(Connecting, options))
-    click.echo("\n".join(_graph(goal, ALL, 0, {host.name for host in goal.hosts})))
+    chosen = {host.name for host in goal.hosts}
+    click.echo("\n".join(_graph(goal, ALL, 0, chosen, with_variables)))
 
 
-def _graph(goal: Targets, group: str, depth: int, chosen: set[str]) -> Iterator[str]:
+def _graph(goal: Targets, group: str, depth: int, chosen: set[str], with_variables: bool) -> Iterator[str]:
     """As `ansible-inventory --graph` draws it; a host stands in each group that names it."""
     yield f"{_INDENT * (depth - 1)}{'  |--' if depth else ''}@{visible(group)}:"
     branch = goal.branches.get(group)
     if branch is None:
         return
     for child in branch.children:
-        yield from _graph(goal, child, depth + 1, chosen)
+        yield from _graph(goal, child, depth + 1, chosen, with_variables)
     for host in branch.hosts if group != ALL else ():
         if host in chosen:
             yield f"{_INDENT * depth}  |--{visible(host)}"
+            if with_variables:
+                for line in _variables(goal, host):
+                    yield f"{_INDENT * (depth + 1)}  |--{{{line}}}"
 
 
 def _text(goal: Targets, with_variables: bool) -> str:
@@ -65,9 +70,13 @@ def _text(goal: Targets, with_variables: bool) -> str:
     for host in goal.hosts:
         lines.append(f"{visible(host.name):<{width}}  {_reached(host)}  {_groups(host)}")
         if with_variables:
-            said = goal.variables.get(host.name, {})
-            lines += [f"    {_variable(name, said[name])}" for name in sorted(said)]
+            lines += [f"    {line}" for line in _variables(goal, host.name)]
     return "\n".join(lines)
+
+
+def _variables(goal: Targets, host: str) -> Iterator[str]:
+    said = goal.variables.get(host, {})
+    return (_variable(name, said[name]) for name in sorted(said))
 
 
 def _variable(name: str, variable: Variable) -> str:
@@ -97,8 +106,11 @@ def _groups(host: Host) -> str:
     return visible(",".join(host.context.groups))
 
 
-def _json(goal: Targets) -> str:
-    """The shape of `ansible-inventory --list`, without connection variables and secrets."""
+def _json(goal: Targets, with_variables: bool) -> str:
+    """The shape of `ansible-inventory --list`, with the variables that policies see or, if asked for, all.
+
+    What could be a secret is not shown.
+    """
     chosen = {host.name for host in goal.hosts}
     document: dict[str, object] = {}
     for name, branch in goal.branches.items():
@@ -108,7 +120,11 @@ def _json(goal: Targets) -> str:
             "children": list(branch.children),
         }
         document[name] = {key: value for key, value in parts.items() if value}
-    variables = {host.name: host.context.variables for host in goal.hosts}
+    variables: dict[str, Mapping[str, object]] = {}
+    for host in goal.hosts:
+        said = goal.variables.get(host.name, {})
+        every = {name: _without_secrets(name, variable.value) for name, variable in said.items()}
+        variables[host.name] = every if with_variables else host.context.variables
     document["_meta"] = {"hostvars": variables}
     return json.dumps(document, indent=2, sort_keys=True, default=_plain)
 

@@ -17,8 +17,8 @@ from fleetaudit.inventory.tree import UNGROUPED, Tree, Variable
 from fleetaudit.text import visible
 from fleetaudit.yamlio import Document
 
-_HOST: Final = re.compile(rb"^[ \t]+host:[ \t]*[^\s{#]", re.MULTILINE)
-_OF_ANSIBLE: Final = re.compile(rb"^[ \t]+(?:hosts|children|vars):", re.MULTILINE)
+_HOST: Final = re.compile(rb"(?:^[ \t]+|\{[ \t]*)host:[ \t]*[^\s{#]", re.MULTILINE)
+_OF_ANSIBLE: Final = re.compile(rb"(?:^[ \t]+|[{,][ \t]*)(?:hosts|children|vars):", re.MULTILINE)
 
 _MEANING: Final = {
     "host": "ansible_host",
