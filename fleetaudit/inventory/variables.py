@@ -77,7 +77,7 @@ _COLLECTION: Final = re.compile(
 _TRUE: Final = frozenset({"y", "yes", "on", "1", "true", "t"})
 _FALSE: Final = frozenset({"n", "no", "off", "0", "false", "f"})
 _OWN: Final = "fleetaudit_"
-_OWN_NAMES: Final = tuple(sorted(name for name in _UNDERSTOOD if name.startswith(_OWN)))
+_OWN_NAMES: Final = tuple(sorted(name.removeprefix(_OWN) for name in _UNDERSTOOD if name.startswith(_OWN)))
 _SECRET_WORD: Final = re.compile(
     r"(?:\A|_)(?:api)?(?:credentials?|key|pass|passphrase|passwd|password|private|pwd|secrets?|tokens?)(?:_|\Z)",
     re.IGNORECASE,
@@ -170,10 +170,10 @@ class _Reader:
                     hint = "remove it; host keys are checked, see --host-key-checking"
                 self.problems.append(Problem(f"{visible(name)} is not supported yet", variable.place, hint))
             elif name.startswith(_OWN):
-                near = difflib.get_close_matches(name, _OWN_NAMES, cutoff=0.85)
+                near = difflib.get_close_matches(name.removeprefix(_OWN), _OWN_NAMES, cutoff=0.75)
                 if near:
                     message = f"{visible(name)} is not known"
-                    self.problems.append(Problem(message, variable.place, f"did you mean {near[0]}?"))
+                    self.problems.append(Problem(message, variable.place, f"did you mean {_OWN}{near[0]}?"))
 
     def for_policies(self) -> Mapping[str, object]:
         """The variables that policies may use, frozen; sorted by name."""

@@ -120,6 +120,10 @@ class _Foreign:
         self._transport = transport
         self.run = transport.run
 
+    def prepare(self, hosts: Sequence[Host]) -> None:
+        if isinstance(self._transport, Preparing):
+            self._plugin.guarded("prepare()", self._transport.prepare, hosts)
+
     def cancel(self) -> None:
         self._plugin.guarded("cancel()", self._transport.cancel)
 

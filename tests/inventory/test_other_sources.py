@@ -48,7 +48,7 @@ def test_an_ssh_config_means_what_ssh_says(tmp_path: Path) -> None:
     assert sorted(hosts) == ["db", "web1", "web2"]
     web = hosts["web1"]
     assert (web.address, web.user, web.port, web.private_key) == ("192.0.2.1", "audit", 2222, "/k")
-    assert (hosts["db"].address, hosts["db"].port) == ("192.0.2.9", 22)
+    assert (hosts["db"].address, hosts["db"].port) == ("192.0.2.9", None)
 
 
 def test_what_an_ssh_config_does_not_state_is_left_to_others(tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ class Stuck(MemoryTransport):
 def stuck(options):
     return Stuck(telling(json.load(open("answers.json"))))
 
+class Preparing(MemoryTransport):
+    def prepare(self, hosts):
+        raise LookupError(f"no cage for {hosts[0].name}")
+
+def preparing(options):
+    return Preparing(telling(json.load(open("answers.json"))))
+
 def fails(options):
     raise RuntimeError("no feathers")
 
@@ -60,6 +67,7 @@ ENTRY_POINTS = """\
 carrier_pigeon = pigeon_post:pigeon
 half = pigeon_post:half
 fails = pigeon_post:fails
+preparing = pigeon_post:preparing
 leaves = pigeon_post:leaves
 kind = pigeon_post:kind
 stuck = pigeon_post:stuck
@@ -143,7 +151,7 @@ def test_a_source_and_a_transport_of_another_distribution_make_a_whole_audit(fol
             "broken:x",
             "broken = no_such_module:fleet of pigeon-post 1.2 does not load: ModuleNotFoundError: No module",
         ),
-        ("ansible_yaml:p1", "ansible_yaml:p1: the inventory cannot be read"),
+        ("ansible_yaml:p1", "error: p1: the inventory cannot be read"),
         ("nobody:p1", "nobody:p1: the inventory cannot be read"),
     ],
 )
@@ -158,6 +166,7 @@ def test_sources_that_cannot_be_used(folder: Path, source: str, message: str) ->
     ("connection", "message"),
     [
         ("half", "half = pigeon_post:half of pigeon-post 1.2: what it opened has no cancel, close()"),
+        ("preparing", "preparing = pigeon_post:preparing of pigeon-post 1.2: prepare() failed: LookupError"),
         ("fails", "fails = pigeon_post:fails of pigeon-post 1.2: it failed: RuntimeError: no feathers"),
         (
             "missing",
