@@ -100,10 +100,9 @@ class Directions:
         alias = _first(found, "hostkeyalias")
         agent = _first(found, "identityagent")
         stated = [one for one in found.get("identityfile", ()) if one.lower() != "none"]
-        files = [self._path(one, hop, name, alias) for one in stated]
         return replace(
             hop,
-            keys=tuple(self._path(one, hop, name, alias) for one in files)
+            keys=tuple(self._path(one, hop, name, alias) for one in stated)
             if "identityfile" in found
             else None,
             identities_only=(_first(found, "identitiesonly") or "no").lower() in ("yes", "true"),

@@ -1,4 +1,4 @@
-"""A whole collection by the system's own ssh."""
+"""Whole collections by the system's own ssh, and by what an ssh_config says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.conftest import Sshd
+
+
+def collect(known_hosts: str, inventory: str, ssh_config: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    command = [sys.executable, "-m", "fleetaudit", "collect", "-i", inventory, "--output", "-"]
+    command += ["--known-hosts", known_hosts, "--ssh-config", ssh_config]
+    environment = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=60)
+    lines = map(json.loads, done.stdout.splitlines())
+    return done.returncode, {line["host"]["name"]: line for line in lines}
 
 
 def test_hosts_are_collected_from_and_failures_told_apart(sshd: Sshd, tmp_path: Path) -> None:
@@ -21,12 +34,32 @@ def test_hosts_are_collected_from_and_failures_told_apart(sshd: Sshd, tmp_path: 
     }
     inventory = tmp_path / "inventory.yaml"
     inventory.write_text(json.dumps({"all": {"vars": common, "hosts": hosts}}))
-    command = [sys.executable, "-m", "fleetaudit", "collect", "-i", str(inventory), "--output", "-"]
-    command += ["--known-hosts", sshd.known_hosts, "--ssh-config", "none"]
-    environment = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
-    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=60)
-    assert done.returncode == 3, done.stderr.decode()
-    found = {line["host"]["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+    code, found = collect(sshd.known_hosts, str(inventory), "none")
+    assert code == 3
     assert found["web1"]["schema"] == "fleetaudit.snapshot/1"
     assert sshd.port in {socket["port"] for socket in found["web1"]["sockets"]}
     assert (found["nobody"]["status"], found["down"]["status"]) == ("auth_failed", "unreachable")
+
+
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_an_ssh_config_says_all_the_way_through_a_jump_host(
+    sshd: Sshd, start_sshd: Callable[..., Sshd], tmp_path: Path, transport: str
+) -> None:
+    """A bare list of names is enough."""
+    host, bastion = sshd.host(), start_sshd()
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(Path(sshd.known_hosts).read_text() + Path(bastion.known_hosts).read_text())
+    config = tmp_path / "ssh_config"
+    config.write_text(
+        f"Host bastion\n  Port {bastion.port}\n  IdentityFile {bastion.key}\n"
+        f"Host web1\n  Port {sshd.port}\n  IdentityFile {sshd.key}\n  ProxyJump bastion\n"
+        f"Host *\n  HostName {host.address}\n  User {host.user}\n  UserKnownHostsFile {known_hosts}\n"
+    )
+    config.chmod(0o600)
+    inventory = tmp_path / "hosts"
+    inventory.write_text(
+        f"web1 fleetaudit_transport={transport}\nweb2 fleetaudit_transport={transport} ansible_port=1\n"
+    )
+    code, found = collect(str(known_hosts), str(inventory), str(config))
+    assert (code, found["web2"]["status"]) == (3, "unreachable")
+    assert found["web1"]["schema"] == "fleetaudit.snapshot/1", found["web1"]

@@ -212,12 +212,12 @@ def test_a_jump_host_behind_itself(config: Callable[[str], Path]) -> None:
 def test_tokens_of_paths(config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYS", "/keys")
     text = (
-        "Host web1\nHostName real\nPort 7\nUser r\nIdentityFile ${KEYS}/%h-%n-%p-%r-%u-%i-%%\n"
+        "Host web1\nHostName real\nPort 7\nUser r\nIdentityFile ${KEYS}/%h-%n-%p-%r-%u-%i-%%d\n"
         "IdentityFile ~/k\n"
     )
     (hop,) = Directions(str(config(text))).way(Host("n", "web1"))
     assert hop.keys == (
-        f"/keys/real-web1-7-r-{getpass.getuser()}-{os.getuid()}-%",
+        f"/keys/real-web1-7-r-{getpass.getuser()}-{os.getuid()}-%d",
         str(Path("~/k").expanduser()),
     )
     with pytest.raises(ConnectError, match=r"names \$\{NOT_SET_AT_ALL\}, which is not set"):
