@@ -15,7 +15,7 @@ from fleetaudit.agent.payload import AgentConfig, build
 from fleetaudit.agent.pinned import staleness, tell
 from fleetaudit.collection import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
-from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
+from fleetaudit.errors import ConfigError, InventoryError, Problem
 from fleetaudit.events import Observer
 from fleetaudit.inputs import read_bytes
 from fleetaudit.inventory import Branch, Inventory, Overrides, Variable, load
@@ -202,7 +202,7 @@ class Targets:
 def find(sources: Sequence[str], pattern: str, limit: str | None, options: Options) -> Targets:
     """The hosts of these inventory sources that pattern and limit both select. Raises InventoryError."""
     inventory = load(sources, home=str(Path.home()), overrides=options.overrides(), via=options.inventory_via)
-    hosts = select(inventory, pattern, limit)
+    hosts = inventory.select(pattern, limit, read_bytes)
     return Targets(hosts, inventory.sources, inventory.branches, inventory.variables)
 
 
@@ -216,35 +216,16 @@ def listed(hosts: Iterable[Host], pattern: str, limit: str | None) -> Targets:
                 Problem(f"two hosts are called '{visible(host.name)}'", hint="name each once")
             )
         named[host.name] = host
-    for name in sorted(named):
-        for group in ("all", *named[name].context.groups):
+    for name, host in named.items():
+        for group in ("all", *host.context.groups):
             groups.setdefault(group, []).append(name)
     if not named:
         raise InventoryError(Problem("no host was given", hint="pass at least one"))
-    members = {group: tuple(names) for group, names in groups.items()}
-    inventory = Inventory(tuple(named[name] for name in sorted(named)), members, {}, ())
-    return Targets(select(inventory, pattern, limit))
-
-
-def select(inventory: Inventory, pattern: str, limit: str | None) -> tuple[Host, ...]:
-    """`limit` `@FILE` names hosts one a line, as a retry file does: names, not patterns."""
-    if limit is None or not limit.startswith("@"):
-        return inventory.select(pattern, limit)
-    hosts = inventory.select(pattern)
-    file = limit[1:]
-    lines = read_bytes(file).decode("utf-8", "surrogateescape").splitlines()
-    named = {line.strip(): number for number, line in enumerate(lines, 1) if line.strip()}
-    if not named:
-        raise InventoryError(
-            Problem("no host is named in it", Place(visible(file)), "every host had answered")
-        )
-    unknown = sorted(named.keys() - {host.name for host in hosts}, key=lambda name: named[name])
-    if unknown:
-        message = f"'{pattern}' selects no host called "
-        raise InventoryError(
-            Problem(f"{message}'{visible(name)}'", Place(visible(file), named[name])) for name in unknown[:50]
-        )
-    return tuple(host for host in hosts if host.name in named)
+    members = {group: tuple(sorted(names)) for group, names in groups.items()}
+    branches = {group: Branch(tuple(names), ()) for group, names in groups.items()}
+    hosts_by_name = tuple(named[name] for name in sorted(named))
+    inventory = Inventory(hosts_by_name, members, branches, (), written=tuple(named))
+    return Targets(inventory.select(pattern, limit, read_bytes))
 
 
 @contextlib.contextmanager

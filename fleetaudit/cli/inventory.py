@@ -54,9 +54,9 @@ def _graph(goal: Targets, group: str, depth: int, chosen: set[str], with_variabl
     branch = goal.branches.get(group)
     if branch is None:
         return
-    for child in branch.children:
+    for child in sorted(branch.children):
         yield from _graph(goal, child, depth + 1, chosen, with_variables)
-    for host in branch.hosts if group != ALL else ():
+    for host in sorted(branch.hosts) if group != ALL else ():
         if host in chosen:
             yield f"{_INDENT * depth}  |--{visible(host)}"
             if with_variables:
@@ -116,8 +116,8 @@ def _json(goal: Targets, with_variables: bool) -> str:
     for name, branch in goal.branches.items():
         parts = {
             # As with Ansible: those that are in no other group are in `ungrouped`.
-            "hosts": [host for host in branch.hosts if host in chosen and name != ALL],
-            "children": list(branch.children),
+            "hosts": sorted(host for host in branch.hosts if host in chosen and name != ALL),
+            "children": sorted(branch.children),
         }
         document[name] = {key: value for key, value in parts.items() if value}
     variables: dict[str, Mapping[str, object]] = {}

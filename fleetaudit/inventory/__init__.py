@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -16,7 +16,7 @@ from fleetaudit.inventory.gathering import DISK, Disk, gather
 from fleetaudit.inventory.tree import ALL, Member, Variable
 from fleetaudit.inventory.variables import secret_name, state
 from fleetaudit.model import Host, Source
-from fleetaudit.patterns import HostPattern
+from fleetaudit.patterns import HostPattern, Term
 from fleetaudit.text import visible
 
 __all__ = [
@@ -48,7 +48,7 @@ _MAX_PROBLEMS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What stands directly in a group: hosts and child groups, sorted."""
+    """What stands directly in a group: hosts and child groups, in the order in which they were written."""
 
     hosts: tuple[str, ...]
     children: tuple[str, ...]
@@ -56,7 +56,10 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Hosts sorted by name; for each group (`all` too) the names of all hosts in it, and its branch."""
+    """Hosts sorted by name; for each group (`all` too) the names of all hosts in it, and its branch.
+
+    `branches` and `written`, the names of all hosts, are in the order in which they were written.
+    """
 
     hosts: tuple[Host, ...]
     groups: Mapping[str, tuple[str, ...]]
@@ -64,15 +67,20 @@ class Inventory:
     sources: tuple[Source, ...]
     variables: Mapping[str, Mapping[str, Variable]] = field(default_factory=dict, repr=False)
     """All variables of each host, merged, with where each was set; secrets among them."""
+    written: tuple[str, ...] = ()
 
-    def select(self, pattern: str = ALL, limit: str | None = None) -> tuple[Host, ...]:
+    def select(
+        self, pattern: str = ALL, limit: str | None = None, read: Callable[[str], bytes] = DISK.read
+    ) -> tuple[Host, ...]:
         """The hosts that the pattern, and the limit if there is one, both select; sorted by name.
+
+        `read` gets the files of terms `@FILE`.
 
         Raises InventoryError for a malformed pattern, one that names what does not exist, and one that
         selects nothing: a misspelt name must not make the audit smaller.
         """
         texts = [pattern] if limit is None else [pattern, limit]
-        parsed = [self._pattern(text) for text in texts]
+        parsed = [self._pattern(text, read) for text in texts]
         chosen = self.hosts
         for index, wanted in enumerate(parsed):
             chosen = tuple(host for host in chosen if wanted.matches(host.name, host.context.groups))
@@ -82,22 +90,50 @@ class Inventory:
                 raise InventoryError(Problem(message, hint=self._names_hint()))
         return chosen
 
-    def _pattern(self, text: str) -> HostPattern:
+    def _pattern(self, text: str, read: Callable[[str], bytes]) -> HostPattern:
         try:
-            parsed = patterns.parse(text)
+            parsed = patterns.parse(text, read)
+            problems = list(self._unknown(parsed))
+            if problems:
+                raise InventoryError(problems[:_MAX_PROBLEMS])
+            return parsed.placed(self._fitted)
         except ConfigError as error:
             raise InventoryError(error.problems) from None
+
+    def _unknown(self, pattern: HostPattern) -> Iterator[Problem]:
         known = {host.name for host in self.hosts} | set(self.groups)
-        problems = []
-        for term in parsed.terms:
-            if term.literal and term.text not in known:
-                near = difflib.get_close_matches(term.text, sorted(known), n=3)
+        for term in pattern.named():
+            if term.literal and term.name not in known:
+                near = difflib.get_close_matches(term.name, sorted(known), n=3)
                 hint = f"did you mean {' or '.join(map(visible, near))}?" if near else self._names_hint()
-                message = f"host pattern '{visible(text)}': no host or group is called '{visible(term.text)}'"
-                problems.append(Problem(message, hint=hint))
-        if problems:
-            raise InventoryError(problems)
-        return parsed
+                message = f"no host or group is called '{visible(term.name)}'"
+                if term.place is None:
+                    message = f"host pattern '{visible(pattern.text)}': {message}"
+                yield Problem(message, term.place, hint)
+
+    def _fitted(self, term: Term) -> list[str]:
+        """What a term fits, in the order that its positions count: groups, then hosts, as Ansible has it.
+
+        A host may be there twice (ansible/inventory/manager.py, _enumerate_matches).
+        """
+        groups = [name for name in self.branches if term.fits(name)]
+        found = [host for group in groups for host in self._ordered(group)]
+        if not groups or any(char in term.name for char in ".?*["):
+            found += [host for host in self.written if term.fits(host)]
+        return found
+
+    def _ordered(self, group: str) -> Iterator[str]:
+        """The hosts of a group: its own, then those of the groups below it, level by level."""
+        seen: dict[str, None] = {}
+        level = [group]
+        done: set[str] = set()
+        while level:
+            done.update(level)
+            for name in level:
+                seen.update(dict.fromkeys(self.branches[name].hosts))
+            below = dict.fromkeys(child for name in level for child in self.branches[name].children)
+            level = [name for name in below if name not in done]
+        return iter(seen)
 
     def _names_hint(self) -> str:
         shown = [visible(name) for name in self.groups if self.groups[name]][:10]
@@ -135,7 +171,8 @@ def load(
     branches = {name: Branch(direct, children) for name, direct, children in tree.branches()}
     variables = {member.name: member.variables for member in members}
     groups = _groups(members, branches)
-    return Inventory(hosts, groups, MappingProxyType(branches), tuple(gathered.used), variables)
+    written = tree.host_names
+    return Inventory(hosts, groups, MappingProxyType(branches), tuple(gathered.used), variables, written)
 
 
 def _hosts(members: Sequence[Member], home: str, overrides: Overrides) -> tuple[Host, ...]:
@@ -151,7 +188,7 @@ def _hosts(members: Sequence[Member], home: str, overrides: Overrides) -> tuple[
 
 
 def _groups(members: Sequence[Member], branches: Mapping[str, Branch]) -> Mapping[str, tuple[str, ...]]:
-    names: dict[str, list[str]] = {name: [] for name in branches}
+    names: dict[str, list[str]] = {name: [] for name in sorted(branches)}
     for member in members:
         for group in (ALL, *member.groups):
             names[group].append(member.name)

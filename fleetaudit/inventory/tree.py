@@ -78,6 +78,7 @@ class Tree:
         self._entries = 0
         self.add_group(ALL, Place("(built in)"))
         self.add_group(UNGROUPED, Place("(built in)"))
+        self.add_child(ALL, UNGROUPED, Place("(built in)"))
 
     def add_group(self, name: str, place: Place) -> None:
         """Make the group known."""
@@ -161,9 +162,9 @@ class Tree:
         return variables
 
     def branches(self) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-        """Each group by name, with the hosts directly in it and its child groups, sorted. After `resolve`."""
-        for name, group in sorted(self._groups.items()):
-            yield name, tuple(sorted(group.hosts)), tuple(sorted(group.children))
+        """Each group with the hosts directly in it and its child groups, as written. After `resolve`."""
+        for name, group in self._groups.items():
+            yield name, tuple(group.hosts), tuple(group.children)
 
     def _root(self) -> None:
         """Hang every group without a parent below `all`, and every host without a group into `ungrouped`."""

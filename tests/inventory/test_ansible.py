@@ -35,7 +35,7 @@ def ours(sources: list[str], via: str | None = None) -> dict[str, Any]:
     }
     for name, hosts, children in tree.branches():
         # Ansible names no host under `all`: those that are in no other group are under `ungrouped`.
-        parts = {"hosts": list(hosts) if name != "all" else [], "children": list(children)}
+        parts = {"hosts": sorted(hosts) if name != "all" else [], "children": sorted(children)}
         found[name] = {key: value for key, value in parts.items() if value}
     return {name: body for name, body in found.items() if body}
 

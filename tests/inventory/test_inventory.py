@@ -111,7 +111,7 @@ def test_ranges_ports_and_addresses_in_names() -> None:
     assert (hosts["web9"].address, hosts["web9"].port) == ("web9", 2222)
     assert (hosts["2001:db8::1"].address, hosts["2001:db8::1"].port) == ("2001:db8::1", 2200)
     assert hosts["web01.example"].port is None
-    assert inventory.branches["all"].children == ("empty", "lower", "ungrouped", "web")
+    assert sorted(inventory.branches["all"].children) == ["empty", "lower", "ungrouped", "web"]
 
 
 def test_every_variable_reaches_its_field() -> None:
@@ -267,7 +267,6 @@ def test_select(pattern: str, limit: str | None, expected: str) -> None:
         ("web:&db", None, "'web:&db' matches no host"),
         ("web", "db", "'db' matches no host within 'web'"),
         ("web", "", "the host pattern is empty"),
-        ("web[0]", None, "positions in a group"),
     ],
 )
 def test_select_refuses(pattern: str, limit: str | None, message: str) -> None:
