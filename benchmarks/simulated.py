@@ -25,6 +25,7 @@ from fleetaudit.model import Boundary, Host, HostContext, HostStatus
 from fleetaudit.snapshot import decode_line
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import MemoryTransport
+from fleetaudit.where import EVERYWHERE
 
 _FOLDER = Path(__file__).resolve().parent
 _NONCE = "benchmark"
@@ -61,8 +62,10 @@ def audit(snapshot: bytes, count: int, folder: Path) -> None:
     if len(journal.answered) != count:
         raise RuntimeError(f"{len(journal.answered)} of {count} hosts answered")
     run = describe_run("run", started, counted, (), {})
-    judging = Judging((), (), "low", 100.0, allow_unjudged=False, include_pass=False, quiet=True)
-    conclude(map(decode_line, journal.lines_in_host_order()), policies, run, judging, outputs)
+    judging = Judging((), (), "low", 100.0, allow_unjudged=False, where=(), include_pass=False, quiet=True)
+    conclude(
+        map(decode_line, journal.lines_in_host_order()), policies, run, judging, outputs, where=EVERYWHERE
+    )
     journal.close()
 
 

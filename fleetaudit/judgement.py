@@ -27,7 +27,7 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 def report(outcomes: Iterable[Outcome], policies: Sequence[Policy], run: Run, tally: Tally) -> Report:
     """The report over outcomes in host order: one host in memory at a time, one pass."""
-    audits = (evaluate(derive(outcome), policies) for outcome in outcomes)
+    audits = (evaluate(derive(outcome), policies) for outcome in tally.meant(outcomes))
     return Report(run, tally.over(audits), tally.summary)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -46,6 +46,7 @@ from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import Gate, Tally
 from fleetaudit.text import visible
 from fleetaudit.transport import Transport
+from fleetaudit.where import parse
 
 __all__ = ["AuditReport", "Observer", "Options", "Outcomes", "audit", "collect", "evaluate"]
 
@@ -213,6 +214,7 @@ def audit(
     fail_on: Severity | str = Severity.LOW,
     require_coverage: float = 100.0,
     allow_unjudged: bool = False,
+    where: Iterable[str] = (),
     observer: Observer | None = None,
     transports: Mapping[str, Transport] | None = None,
 ) -> AuditReport:
@@ -220,6 +222,7 @@ def audit(
 
     Arguments are those of `collect`, and `policies`: files, or directories of `*.yaml`. `fail_on`,
     `require_coverage` (percent of the targets) and `allow_unjudged` decide what the summary's exit code is.
+    `where` leaves out hosts that say otherwise of themselves: "os.id=debian".
     What the hosts say is kept in a temporary file without a name. An exception meanwhile, such as
     KeyboardInterrupt, ends every thread and leaves nothing behind.
 
@@ -227,7 +230,8 @@ def audit(
     temporary file cannot be written.
     """
     options = options or Options()
-    gate = _gate(fail_on, require_coverage, allow_unjudged)
+    conditions = _paths(where, "where")
+    gate = _gate(fail_on, require_coverage, allow_unjudged, conditions)
     judges = read_policies(_paths(policies, "policies"))
     goal = _targets(inventory, pattern, limit, options)
     counted = require_targets(judges, [(host.name, host.context) for host in goal.hosts])
@@ -248,6 +252,7 @@ def audit(
             "fail_on": gate.fail_on.value,
             "require_coverage": require_coverage,
             "allow_unjudged": allow_unjudged,
+            "where": conditions,
         }
         run = describe_run(new_run_id(started), started, counted, goal.sources, recorded, complete=complete)
         close = stack.pop_all().close
@@ -265,6 +270,7 @@ def evaluate(
     fail_on: Severity | str = Severity.LOW,
     require_coverage: float = 100.0,
     allow_unjudged: bool = False,
+    where: Iterable[str] = (),
 ) -> AuditReport:
     """Judge policies over snapshots taken before: the same report as the audit that took them.
 
@@ -272,11 +278,12 @@ def evaluate(
     `collect` yields them, which are held in memory. (A `Snapshot` alone does not say of which groups and
     boundary its host is.) `inventory` replaces what was saved of groups and variables. Of two snapshots of
     one host in files, `latest` takes the later. What is older than `max_age` at `now` (a time with its zone)
-    is unknown.
+    is unknown. The rest is as for `audit`.
 
     Raises SnapshotError, PolicyError, InventoryError and ConfigError.
     """
-    gate = _gate(fail_on, require_coverage, allow_unjudged)
+    conditions = _paths(where, "where")
+    gate = _gate(fail_on, require_coverage, allow_unjudged, conditions)
     judges = read_policies(_paths(policies, "policies"))
     started = utc_now()
     judged_at = now or started
@@ -291,6 +298,7 @@ def evaluate(
             "fail_on": gate.fail_on.value,
             "require_coverage": require_coverage,
             "allow_unjudged": allow_unjudged,
+            "where": conditions,
             "latest": latest,
             "max_age": None if max_age is None else max_age.total_seconds() / 3600,
             "now": None if now is None else now.isoformat(),
@@ -363,7 +371,9 @@ def _paths(given: PathLike | Iterable[object], what: str) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _gate(fail_on: Severity | str, require_coverage: float, allow_unjudged: bool) -> Gate:
+def _gate(
+    fail_on: Severity | str, require_coverage: float, allow_unjudged: bool, where: Sequence[str]
+) -> Gate:
     try:
         severity = Severity(fail_on)
     except ValueError:
@@ -371,7 +381,7 @@ def _gate(fail_on: Severity | str, require_coverage: float, allow_unjudged: bool
         raise ConfigError(Problem(f"fail_on: {fail_on!r} is no severity", hint=f"one of {choices}")) from None
     if not is_number(require_coverage) or not 0 <= require_coverage <= 100:
         raise ConfigError(Problem(f"require_coverage: {require_coverage!r} is not from 0 to 100"))
-    return Gate(severity, require_coverage, allow_unjudged)
+    return Gate(severity, require_coverage, allow_unjudged, parse(where))
 
 
 def _rendered(chunks: Iterable[tuple[int, bytes | ReportError]]) -> Iterator[bytes]:

@@ -325,6 +325,7 @@ class Snapshot:
     machine_id: str | None = None
     boot_id: str | None = None
     kernel: str | None = None
+    arch: str | None = None
     os_id: str | None = None
     os_version: str | None = None
     agent: AgentInfo = field(default_factory=AgentInfo)
@@ -414,7 +415,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Denominators and counts. `failed` are hosts without a snapshot; `statuses` counts each HostStatus."""
+    """Denominators and counts. `failed` are hosts without a snapshot; `statuses` counts each HostStatus.
+
+    `left_out` hosts answered, and were not meant by what they said of themselves: they are no targets.
+    """
 
     targeted: int
     ok: int
@@ -425,6 +429,7 @@ class Summary:
     results: Mapping[str, int]
     severities: Mapping[str, int]  # failing results by severity
     exit_code: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

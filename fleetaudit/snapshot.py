@@ -133,6 +133,7 @@ def _snapshot(wire: WireSnapshot) -> Snapshot:
         machine_id=host.machine_id,
         boot_id=host.boot_id,
         kernel=host.kernel,
+        arch=host.arch,
         os_id=host.os.id if host.os else None,
         os_version=host.os.version_id if host.os else None,
         agent=AgentInfo(

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from fleetaudit.model import HostAudit, HostStatus, Result, Severity, Summary, Verdict
+from fleetaudit.model import HostAudit, HostStatus, Outcome, Result, Severity, Summary, Verdict
+from fleetaudit.where import EVERYWHERE, Where
 
 _JUDGED = frozenset({Verdict.PASS, Verdict.FAIL, Verdict.WAIVED, Verdict.UNKNOWN, Verdict.ERROR})
 
@@ -25,11 +26,15 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What makes a run fail: `fail_on` and graver; `require_coverage` in percent of the targets."""
+    """What makes a run fail: `fail_on` and graver; `require_coverage` in percent of the targets.
+
+    `where` says which hosts are targets at all.
+    """
 
     fail_on: Severity = Severity.LOW
     require_coverage: float = 100.0
     allow_unjudged: bool = False
+    where: Where = EVERYWHERE
 
 
 @dataclass(slots=True)
@@ -38,12 +43,21 @@ class Tally:
 
     gate: Gate
     interrupted: bool = False
+    left_out: list[str] = field(default_factory=list)
     _statuses: Counter[str] = field(default_factory=Counter)
     _results: Counter[str] = field(default_factory=Counter)
     _severities: Counter[str] = field(default_factory=Counter)
     _unjudged: int = 0
     _open: int = 0  # unknown or error, at or above the gate, on a host that was reached
     _violations: int = 0
+
+    def meant(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The outcomes of hosts that are meant; who is left out is noted."""
+        for outcome in outcomes:
+            if self.gate.where.leaves_out(outcome):
+                self.left_out.append(outcome.host)
+            else:
+                yield outcome
 
     def over(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
         """The same audits, counted one by one."""
@@ -65,6 +79,7 @@ class Tally:
             results={verdict.value: self._results[verdict.value] for verdict in Verdict},
             severities={severity.value: self._severities[severity.value] for severity in Severity},
             exit_code=self._exit_code(ok + partial, targeted),
+            left_out=len(self.left_out),
         )
 
     def _count(self, audit: HostAudit) -> None:

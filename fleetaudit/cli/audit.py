@@ -28,6 +28,7 @@ from fleetaudit.inputs import read_policies
 from fleetaudit.judgement import describe_run, require_targets
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import ExitCode
+from fleetaudit.where import parse
 
 
 @click.command("audit")
@@ -47,6 +48,7 @@ def command(snapshots: str | None, **options: object) -> int:
         return ExitCode.COMPLIANT
     policies = read_policies(judging.policies)
     reserved = (snapshots, keeping.retry_file)
+    where = parse(judging.where)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
     goal = targets(targeting, connecting)
     counted = require_targets(policies, [(host.name, host.context) for host in goal.hosts])
@@ -62,7 +64,7 @@ def command(snapshots: str | None, **options: object) -> int:
         asked = _recorded(options)
         run = describe_run(kept.run_id, kept.started, counted, goal.sources, asked, complete=complete)
         outcomes = map(decode_line, kept.journal.lines_in_host_order())
-        code, written = conclude(outcomes, policies, run, judging, outputs, interrupt=interrupt)
+        code, written = conclude(outcomes, policies, run, judging, outputs, where=where, interrupt=interrupt)
         written = kept.write_retry_file() and written
         kept.ended_well = complete and written and not interrupt.happened
         return ExitCode.INCOMPLETE if not written and code is ExitCode.COMPLIANT else code

@@ -15,6 +15,7 @@ from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
 from fleetaudit.judgement import adjusted, describe_run, moment, new_run_id, require_targets, utc_now
 from fleetaudit.saved import index
 from fleetaudit.text import visible
+from fleetaudit.where import parse
 
 
 @click.command("evaluate")
@@ -41,6 +42,7 @@ def command(
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
     policies = read_policies(judging.policies)
+    where = parse(judging.where)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
     started = utc_now()
     judged_at = moment(now) if now else started
@@ -57,7 +59,8 @@ def command(
         counted = require_targets(policies, hosts)
         warn_idle(counted)
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
+        recorded["where"] = judging.where
         run = describe_run(new_run_id(started), started, counted, sources, recorded, complete=saved.complete)
         outcomes = adjusted(saved, contexts, oldest, judged_at)
-        code, _ = conclude(outcomes, policies, run, judging, outputs)
+        code, _ = conclude(outcomes, policies, run, judging, outputs, where=where)
         return code

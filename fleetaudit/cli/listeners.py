@@ -12,7 +12,8 @@ import click
 
 from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
-from fleetaudit.cli.options import CONNECTION, TARGETS, Connecting, Targeting, pick
+from fleetaudit.cli.judging import say_left_out
+from fleetaudit.cli.options import CONNECTION, TARGETS, WHERE, Connecting, Targeting, pick
 from fleetaudit.cli.session import collecting, targets
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, PolicyError, Problem
@@ -28,6 +29,7 @@ from fleetaudit.saved import index
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible
+from fleetaudit.where import parse
 
 
 @click.command("listeners")
@@ -38,20 +40,28 @@ from fleetaudit.text import visible
 )
 @click.option("--port", help="Only this port, or a range like 8000-8999.")
 @click.option("--owner", help="Only what an executable with this name, path or glob holds.")
+@WHERE
 @click.option("--all", "everything", is_flag=True, help="Unix, raw and packet sockets too.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
+    *,
     port: str | None,
     owner: str | None,
     everything: bool,
     style: str,
     snapshots: tuple[str, ...],
+    where: tuple[str, ...],
     **options: object,
 ) -> int:
     """List every listening socket with all its owners. Exit code 3 when a host is missing or partly seen."""
     wanted = _Filter(port, owner, everything=everything)
+    chosen = parse(where)
     incomplete = 0
+    left_out = []
     for outcome in _outcomes(snapshots, pick(Targeting, options), pick(Connecting, options)):
+        if chosen.leaves_out(outcome):
+            left_out.append(outcome.host)
+            continue
         if outcome.snapshot is None or not outcome.snapshot.coverage.complete:
             incomplete += 1
             say(f"{visible(outcome.host)}: {outcome.status.value}: {visible(outcome.detail)}")
@@ -60,6 +70,7 @@ def command(
                 click.echo(
                     _json(outcome.host, listener) if style == "json" else _text(outcome.host, listener)
                 )
+    say_left_out(left_out)
     return ExitCode.INCOMPLETE if incomplete else ExitCode.COMPLIANT
 
 

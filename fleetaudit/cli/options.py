@@ -84,6 +84,7 @@ class Judging:
     fail_on: str
     require_coverage: float
     allow_unjudged: bool
+    where: tuple[str, ...]
     include_pass: bool
     quiet: bool
 
@@ -302,6 +303,13 @@ KEEPING = _all(
     ),
 )
 
+WHERE = click.option(
+    "--where",
+    multiple=True,
+    metavar="FACT=VALUE",
+    help="Leave out hosts that say otherwise: os.id=debian, kernel!=5.*",
+)
+
 JUDGEMENT = _all(
     click.option(
         "-p",
@@ -332,6 +340,7 @@ JUDGEMENT = _all(
     click.option(
         "--allow-unjudged", is_flag=True, help="Hosts that no policy judged do not make the run incomplete."
     ),
+    WHERE,
     click.option("--include-pass", is_flag=True, help="List what passed in the text report too."),
     click.option("-q", "--quiet", is_flag=True, help="No text report on standard output, no progress."),
 )

@@ -70,6 +70,7 @@ def summary_record(summary: Summary) -> Json:
             "partial": summary.partial,
             "failed": summary.failed,
             "unjudged": summary.unjudged,
+            "left_out": summary.left_out,
             "statuses": dict(summary.statuses),
         },
         "results": dict(summary.results),

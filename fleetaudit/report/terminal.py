@@ -84,6 +84,8 @@ def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: R
         f"{reached - summary.unjudged} judged",
         indent=2,
     )
+    if summary.left_out:
+        page.write(f"{_number(summary.left_out, 'more host')} left out by --where", indent=2)
     counts = [
         f"{summary.results.get(verdict.value, 0)} {verdict.value.replace('_', ' ')}" for verdict in Verdict
     ]

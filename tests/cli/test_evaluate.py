@@ -143,6 +143,40 @@ def test_snapshots_that_are_too_old_are_unknown(folder: Path) -> None:
     assert run(*options, "--now", "2026-11-23T10:01:00Z", cwd=folder).returncode == 3
 
 
+def test_where_leaves_out_hosts_that_say_they_are_others(folder: Path) -> None:
+    def told(name: str, wire: Wire, **facts: object) -> Wire:
+        return wire | {"host": {"name": name, **facts}}
+
+    debian = {"id": "debian", "version_id": "12"}
+    save(
+        folder,
+        told("old", SHELLED, os={"id": "centos", "version_id": "7"}, kernel="3.10.0"),
+        told("new", CLEAN, os=debian, kernel="6.1.0"),
+        told("mute", CLEAN),
+        DOWN,
+    )
+    evaluate = ("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=r.json")
+    assert run(*evaluate, cwd=folder).returncode == 1
+    done = run(*evaluate, "--where", "os.id=debian", "--where", "kernel!=3.*", cwd=folder)
+    assert done.returncode == 3
+    assert b"--where left out 1 hosts: old" in done.stderr
+    assert b"3 hosts targeted" in done.stdout
+    assert b"1 more host left out by --where" in done.stdout
+    report = json.loads((folder / "r.json").read_text())
+    assert [host["name"] for host in report["hosts"]] == ["down", "mute", "new"]
+    assert (report["summary"]["hosts"]["targeted"], report["summary"]["hosts"]["left_out"]) == (3, 1)
+    assert report["run"]["options"]["where"] == ["os.id=debian", "kernel!=3.*"]
+    rows = run("listeners", "--from", "s.jsonl", "--where", "os.id=~^debian$", "--format", "json", cwd=folder)
+    assert {json.loads(row)["host"] for row in rows.stdout.splitlines()} == {"new", "mute"}
+
+
+def test_nothing_left_by_where_is_incomplete(folder: Path) -> None:
+    save(folder, CLEAN | {"host": {"name": "web1", "os": {"id": "debian"}}})
+    done = run("evaluate", "s.jsonl", "-p", "p.yaml", "--where", "os.id=rhel", cwd=folder)
+    assert done.returncode == 3, done.stdout
+    assert b"--where left out 1 hosts: web1" in done.stderr
+
+
 def test_standard_input_and_output(folder: Path) -> None:
     done = run("evaluate", "-", "-p", "p.yaml", "-o", "json=-", cwd=folder, data=json.dumps(SHELLED).encode())
     assert done.returncode == 1
@@ -171,6 +205,18 @@ def test_an_inventory_given_now_overrides_the_saved_one(folder: Path) -> None:
         (("evaluate", "bad.jsonl", "-p", "p.yaml"), "bad.jsonl:2: not a valid snapshot"),
         (("evaluate", "empty.jsonl", "-p", "p.yaml"), "no snapshot in it"),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "yaml=x"), "write FORMAT=PATH"),
+        *(
+            (("evaluate", "s.jsonl", "-p", "p.yaml", "--where", text), words)
+            for text, words in (
+                ("osid=debian", "no fact is called 'osid' (did you mean os.id?)"),
+                ("os.id", "where 'os.id': this is no condition (write for example os.id=debian)"),
+                ("os.id=", "this is no condition"),
+                ("color=red", "one of: os.id, os.version_id, kernel, arch, hostname, machine_id"),
+                ("os.id=~(", "where 'os.id=~(': "),
+                ("os.id={{ x }}", "a condition takes no variables"),
+                ("a\x1b[2J=b", "where 'a\\u001b[2J=b'"),
+            )
+        ),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=nowhere/x"), "nowhere is no directory"),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=empty"), "is a directory"),
         (("evaluate", "s.jsonl", "-p", "p.yaml", "-o", "json=x", "-o", "csv=x"), "two outputs"),

@@ -196,6 +196,19 @@ def test_severity_and_selection_are_those_of_the_command_line(policy: Path) -> N
         assert report.run.options["limit"] == "web2"
 
 
+def test_where_leaves_out_hosts_that_say_otherwise(policy: Path) -> None:
+    with fleetaudit.collect(hosts("web1"), transports=memory()) as found:
+        (outcome,) = found
+    assert outcome.snapshot is not None
+    other = replace(outcome, host="other", snapshot=replace(outcome.snapshot, os_id="rhel"))
+    mute = replace(outcome, host="mute", snapshot=replace(outcome.snapshot, os_id=None))
+    with fleetaudit.evaluate([outcome, other, mute], policy, where=["os.id!=rhel"]) as report:
+        assert set(verdicts(report)) == {"web1", "mute"}
+        assert report.summary.left_out == 1
+    with pytest.raises(ConfigError, match=r"where 'os.id': this is no condition"):
+        fleetaudit.audit(hosts("web1"), policy, where="os.id", transports=memory())
+
+
 def test_nothing_stays_behind(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spare = tmp_path / "temporary"
     spare.mkdir()
