@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 import yaml
 
@@ -27,6 +28,9 @@ except ImportError:  # PyYAML built without libyaml: the same results, ten times
 MAX_BYTES: Final = 2 * 1024 * 1024
 MAX_DEPTH: Final = 50
 _MAX_PROBLEMS: Final = 20
+
+Tags: TypeAlias = Mapping[str, Callable[[str], object]]
+NO_TAGS: Final[Tags] = MappingProxyType({})
 
 _TAG: Final = "tag:yaml.org,2002:"
 _KINDS: Final[dict[str, type]] = {
@@ -83,13 +87,14 @@ class Document:
         return Place(self.file, line, column)
 
 
-def parse(text: bytes, file: str) -> Document:
+def parse(text: bytes, file: str, tags: Tags = NO_TAGS) -> Document:
     """The one YAML document in `text`; `file` is the name used in messages. An empty one has the value None.
 
+    `tags` are more that text may have, each with what makes its value.
     Raises ConfigError naming every mistake found, with line, column and remedy.
     """
     characters = _decode(text, file)
-    builder = _Builder(file, characters)
+    builder = _Builder(file, characters, tags)
     try:
         value, root = builder.build()
     except yaml.YAMLError as error:
@@ -128,9 +133,10 @@ class _TooMany(Exception):
 class _Builder:
     """Turns one document's events into values and spots, noting every problem on the way."""
 
-    def __init__(self, file: str, characters: str) -> None:
+    def __init__(self, file: str, characters: str, tags: Tags) -> None:
         self.problems: list[Problem] = []
         self._file = file
+        self._tags = tags
         self._events: Iterator[yaml.Event] = iter(yaml.parse(characters, Loader=_Loader))
 
     def build(self) -> tuple[object, _Spot | None]:
@@ -256,6 +262,8 @@ class _Builder:
             return text if event.style else _resolve(text)
         if tag in ("!", _TAG + "str"):
             return text
+        if tag in self._tags:
+            return self._tags[tag](text)
         value = _resolve(text)
         kind = _KINDS.get(tag)
         if kind is None:

@@ -122,7 +122,7 @@ class _Reader:
 
     def _readable(self, variables: Mapping[str, object]) -> Mapping[str, object]:
         try:
-            return vault.readable(variables, self._place)
+            return vault.readable(variables, lambda _: self._place)
         except InventoryError as error:
             self.problems += error.problems
             return {}

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from fleetaudit import schema, yamlio
 from fleetaudit.errors import ConfigError, InventoryError, Place, Problem
-from fleetaudit.inventory import names
+from fleetaudit.inventory import names, vault
 from fleetaudit.inventory.tree import UNGROUPED, Tree, Variable
 from fleetaudit.yamlio import Document
 
@@ -26,7 +26,7 @@ def claims(source: str, text: bytes) -> bool:
 def parse(text: bytes, file: str, tree: Tree) -> None:
     """Add the file's groups and hosts. Raises ConfigError with every mistake, located."""
     _refuse_other_forms(text, file)
-    document = yamlio.parse(text, file)
+    document = yamlio.parse(text, file, vault.TAGS)
     _refuse_other_documents(document)
     problems = schema.problems(document, "inventory")
     if problems:
@@ -74,8 +74,7 @@ class _Reader:
         self._tree.add_group(name, place)
         if parent is not None:
             self._tree.add_child(parent, name, place)
-        for key, value in _mapping(body.get("vars")).items():
-            variable = Variable(value, self._document.place((*path, "vars", key)))
+        for key, variable in self._variables(body.get("vars"), (*path, "vars")).items():
             self._tree.set_group_variable(name, key, variable)
         for host, variables in _mapping(body.get("hosts")).items():
             try:
@@ -94,9 +93,7 @@ class _Reader:
     def _hosts(self, key: str, body: Mapping[str, object], path: _Path, group: str) -> None:
         place = self._document.place(path, key=True)
         hosts, port = names.expand(key, place)
-        variables = {
-            name: Variable(value, self._document.place((*path, name))) for name, value in body.items()
-        }
+        variables = self._variables(body, path)
         for host in hosts:
             new = not self._tree.has_host(host)
             self._tree.add_host(host, group, place)
@@ -104,6 +101,17 @@ class _Reader:
                 self._tree.set_host_variable(host, "ansible_port", Variable(port, place))
             for name, variable in variables.items():
                 self._tree.set_host_variable(host, name, variable)
+
+    def _variables(self, body: object, path: _Path) -> dict[str, Variable]:
+        def place(name: str) -> Place:
+            return self._document.place((*path, name))
+
+        try:
+            plain = vault.readable(_mapping(body), place)
+        except InventoryError as error:
+            self.problems += error.problems
+            return {}
+        return {name: Variable(value, place(name)) for name, value in plain.items()}
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -80,7 +80,7 @@ class _Reader:
         try:
             text = self._read(file)
             vault.refuse(text, file)
-            document = yamlio.parse(text, file)
+            document = yamlio.parse(text, file, vault.TAGS)
         except ConfigError as error:
             self.problems += error.problems
             return {}
@@ -90,4 +90,13 @@ class _Reader:
             message = "these are no variables"
             self.problems.append(Problem(message, document.place(()), "write name: value, one a line"))
             return {}
-        return {str(name): Variable(value, document.place((name,))) for name, value in document.value.items()}
+
+        def place(name: str) -> Place:
+            return document.place((name,))
+
+        try:
+            plain = vault.readable(document.value, place)
+        except InventoryError as error:
+            self.problems += error.problems
+            return {}
+        return {name: Variable(value, place(name)) for name, value in plain.items()}

@@ -77,6 +77,12 @@ _COLLECTION: Final = re.compile(
 _TRUE: Final = frozenset({"y", "yes", "on", "1", "true", "t"})
 _FALSE: Final = frozenset({"n", "no", "off", "0", "false", "f"})
 _OWN: Final = "fleetaudit_"
+# Whoever still has these believes that hosts are asked with privileges.
+_GONE: Final = {
+    f"ansible_{old}{rest}": f"ansible_become{new}"
+    for old in ("sudo", "su")
+    for rest, new in (("", ""), ("_user", "_user"), ("_method", "_method"))
+}
 _OWN_NAMES: Final = tuple(sorted(name.removeprefix(_OWN) for name in _UNDERSTOOD if name.startswith(_OWN)))
 _SECRET_WORD: Final = re.compile(
     r"(?:\A|_)(?:api)?(?:credentials?|key|pass|passphrase|passwd|password|private|pwd|secrets?|tokens?)(?:_|\Z)",
@@ -168,7 +174,13 @@ class _Reader:
                 hint = "remove it here, or use the command line's option for it"
                 if name.endswith("host_key_checking"):
                     hint = "remove it; host keys are checked, see --host-key-checking"
-                self.problems.append(Problem(f"{visible(name)} is not supported yet", variable.place, hint))
+                message = f"{visible(name)} is not supported yet"
+                if name in _GONE:
+                    message, hint = (
+                        f"{name} is not supported",
+                        f"Ansible does not read it since 2.8: write {_GONE[name]}",
+                    )
+                self.problems.append(Problem(message, variable.place, hint))
             elif name.startswith(_OWN):
                 near = difflib.get_close_matches(name.removeprefix(_OWN), _OWN_NAMES, cutoff=0.75)
                 if near:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from fleetaudit.errors import InventoryError, Place, Problem
 from fleetaudit.text import visible
+from fleetaudit.yamlio import Tags
 
 REMEDY: Final = "pass --inventory-via ansible, and Ansible decrypts it"
 # How ansible-inventory prints a value that is `!vault` in a file: it does not decrypt these
@@ -16,6 +18,20 @@ _UNSAFE: Final = (
     "__ansible_unsafe"  # text that is no template: so plugins' values came before ansible-core 2.19
 )
 _CONNECTION: Final = "ansible_"
+
+
+class _Sealed(str):
+    """An encrypted value in a YAML file; its text, which nothing here reads, is not kept."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> _Sealed:
+        del text
+        return super().__new__(cls, "(encrypted)")
+
+
+TAGS: Final[Tags] = MappingProxyType({"!vault": _Sealed, "!vault-encrypted": _Sealed, "!unsafe": str})
+"""Ansible's tags that text in a YAML inventory may have: an encrypted value, and what is no template."""
 
 
 def refuse(text: bytes, file: str) -> None:
@@ -52,15 +68,17 @@ def _opened(variables: Mapping[str, object], decrypt: Callable[[str], str]) -> d
     return found
 
 
-def readable(variables: Mapping[str, object], place: Place) -> dict[str, object]:
-    """The variables as plain values, without those that hold something encrypted.
+def readable(variables: Mapping[str, object], place: Callable[[str], Place]) -> dict[str, object]:
+    """The variables as plain values, without those that hold something encrypted; `place` tells where one is.
 
-    Raises InventoryError if such a one says how to reach a host.
+    Raises InventoryError for those that say how to reach a host.
     """
     hidden = {name for name, value in variables.items() if _holds(value)}
     needed = sorted(name for name in hidden if name.startswith(_CONNECTION))
     if needed:
-        raise InventoryError(Problem(f"the value of {visible(needed[0])} is encrypted", place, REMEDY))
+        raise InventoryError(
+            Problem(f"the value of {visible(name)} is encrypted", place(name), REMEDY) for name in needed
+        )
     return {name: _plain(value) for name, value in variables.items() if name not in hidden}
 
 
@@ -68,7 +86,7 @@ def _holds(value: object) -> bool:
     """Whether something encrypted is anywhere in the value."""
     if isinstance(value, Mapping):
         return _MARK in value or any(map(_holds, value.values()))
-    return isinstance(value, list) and any(map(_holds, value))
+    return isinstance(value, _Sealed) or (isinstance(value, list) and any(map(_holds, value)))
 
 
 def _plain(value: object) -> object:

@@ -147,6 +147,10 @@ def test_ansible_decrypts_what_says_how_to_reach_a_host(
     )
     with pytest.raises(InventoryError, match=r"inv\.yml:6:\d+: .*--inventory-via ansible"):
         load([str(path)], home="/")
+    unneeded = tmp_path / "unneeded.yml"
+    unneeded.write_text(path.read_text(encoding="utf-8").replace("ansible_password", "db_password"))
+    for host in load([str(unneeded)], home="/").hosts:  # what nobody here needs refuses nothing
+        assert (host.password, dict(host.context.variables)) == (None, {"plain": 1})
     inventory = load([str(path)], home="/", via="ansible")
     for host in inventory.hosts:
         assert host.password is not None
