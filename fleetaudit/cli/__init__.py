@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -14,6 +13,7 @@ import click
 
 from fleetaudit import __version__
 from fleetaudit.cli.console import say
+from fleetaudit.cli.lazy import LazyGroup
 from fleetaudit.errors import ConfigError, FleetauditError
 from fleetaudit.summary import ExitCode
 
@@ -44,7 +44,7 @@ SUMMARIES: Final[Mapping[str, str]] = MappingProxyType(
         "evaluate": "Judge policies over saved snapshots: the same report and exit codes as the "
         "audit that took them.",
         "listeners": "List every listening socket with all its owners.",
-        "policy": "Author policies: check them, run their unit tests.",
+        "policy": "Author policies: check them, test them, explain what they say.",
         "inventory": "Look at the inventory as fleetaudit reads it.",
         "schema": "Print the JSON Schema NAME; without NAME, list them.",
         "agent": "Print the agent: read it, or run it by hand with `fleetaudit agent | python3 -I -S -`.",
@@ -55,35 +55,11 @@ SUMMARIES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are modules, imported one at a time: start-up stays short."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order a newcomer meets them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(COMMANDS[cmd_name]).command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{COMMANDS[cmd_name]}.command is no click command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As click.Group does it, from the summaries."""
-        limit = formatter.width - 6 - max(map(len, SUMMARIES))
-        rows = [
-            (name, click.Command(name, help=text).get_short_help_str(limit))
-            for name, text in SUMMARIES.items()
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    modules=COMMANDS,
+    summaries=SUMMARIES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="fleetaudit")
 def cli() -> None:

@@ -1,79 +1,32 @@
-"""`fleetaudit policy`: lint and test policies."""
+"""`fleetaudit policy`: author policies. One file a command, `policy_NAME.py`, and one line here."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 import click
 
-from fleetaudit import yamlio
-from fleetaudit.cli.console import say
-from fleetaudit.derive import derive
-from fleetaudit.errors import PolicyError, Problem
-from fleetaudit.inputs import read_bytes, read_policies
-from fleetaudit.model import Outcome
-from fleetaudit.policy.lint import lint
-from fleetaudit.policy.testing import TestCase, run
-from fleetaudit.snapshot import decode_line
-from fleetaudit.summary import ExitCode
-from fleetaudit.text import visible
+from fleetaudit.cli.lazy import LazyGroup
+
+# name -> (module that defines the click command of that name, what the overview says of it)
+_COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "lint": (
+            "policy_lint",
+            "Check policy files and directories: every problem at once, with place and remedy.",
+        ),
+        "test": ("policy_test", "Run policy unit tests: *.test.yaml files, or directories that hold some."),
+    }
+)
 
 
-@click.group("policy")
+@click.group(
+    "policy",
+    cls=LazyGroup,
+    modules={name: f"fleetaudit.cli.{module}" for name, (module, _) in _COMMANDS.items()},
+    summaries={name: summary for name, (_, summary) in _COMMANDS.items()},
+)
 def command() -> None:
-    """Author policies: check them, run their unit tests."""
-
-
-@command.command("lint")
-@click.argument("paths", nargs=-1, required=True, metavar="POLICY…")
-def lint_command(paths: tuple[str, ...]) -> int:
-    """Check policy files and directories: every problem at once, with place and remedy."""
-    policies = read_policies(paths)
-    problems = [
-        problem
-        for policy in policies
-        for problem in lint(yamlio.parse(read_bytes(policy.file), policy.file), policy)
-    ]
-    for problem in problems:
-        click.echo(str(problem))
-    rules = sum(len(policy.rules) for policy in policies)
-    say(f"{len(policies)} policies, {rules} rules, {len(problems)} problems")
-    return ExitCode.VIOLATIONS if problems else ExitCode.COMPLIANT
-
-
-@command.command("test")
-@click.argument("paths", nargs=-1, required=True, metavar="TESTS…")
-def test_command(paths: tuple[str, ...]) -> int:
-    """Run policy unit tests: *.test.yaml files, or directories that hold some."""
-    cases = [case for path in _test_files(paths) for case in _run(path)]
-    failed = [case for case in cases if not case.passed]
-    for case in failed:
-        reason = visible(case.reason) or "no reason given"
-        click.echo(
-            f"{case.place}: {visible(case.name)}: {case.rule} is {case.found}, not {case.expected}: {reason}"
-        )
-    click.echo(f"{len(cases) - len(failed)} passed, {len(failed)} failed")
-    return ExitCode.VIOLATIONS if failed else ExitCode.COMPLIANT
-
-
-def _test_files(paths: tuple[str, ...]) -> list[str]:
-    files: list[str] = []
-    for path in paths:
-        found = sorted(map(str, Path(path).glob("*.test.yaml"))) if Path(path).is_dir() else [path]
-        if not found:
-            raise PolicyError(Problem(f"{visible(path)}: no *.test.yaml in this directory"))
-        files += found
-    return files
-
-
-def _run(path: str) -> tuple[TestCase, ...]:
-    document = yamlio.parse(read_bytes(path), path)
-    name = document.value.get("policy") if isinstance(document.value, dict) else None
-    if not isinstance(name, str):
-        raise PolicyError(Problem("the test names no policy", document.place(()), "write policy: FILE.yaml"))
-    (policy,) = read_policies([str(Path(path).parent / name)])
-    return run(document, policy, _read)
-
-
-def _read(line: bytes) -> Outcome:
-    return derive(decode_line(line))
+    """Author policies: check them, test them, explain what they say."""

@@ -6,15 +6,19 @@ import subprocess
 import sys
 
 import click
+import pytest
 
-from fleetaudit.cli import COMMANDS, SUMMARIES, cli
+from fleetaudit.cli import COMMANDS, cli, policy
+from fleetaudit.cli.lazy import LazyGroup
 
 
-def test_the_overview_says_what_the_commands_say_of_themselves() -> None:
-    context = click.Context(cli)
-    assert list(SUMMARIES) == list(COMMANDS)
-    for name, summary in SUMMARIES.items():
-        command = cli.get_command(context, name)
+@pytest.mark.parametrize("group", [cli, policy.command], ids=["fleetaudit", "policy"])
+def test_the_overview_says_what_the_commands_say_of_themselves(group: click.Command) -> None:
+    assert isinstance(group, LazyGroup)
+    context = click.Context(group)
+    assert list(group.summaries) == list(group.modules)
+    for name, summary in group.summaries.items():
+        command = group.get_command(context, name)
         assert command is not None
         assert command.get_short_help_str(limit=500) == summary
 
