@@ -38,14 +38,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in the user's input: where, what is wrong, and what to write instead."""
+    """One mistake in the user's input: where, what is wrong, and what to write instead.
+
+    `code` names the lint rule that found it; what is plainly wrong has none.
+    """
 
     message: str
     place: Place | None = None
     hint: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
+        where += f"{self.code}: " if self.code else ""
         remedy = f" ({self.hint})" if self.hint else ""
         return f"{where}{self.message}{remedy}"
 

@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from fleetaudit import yamlio
 from fleetaudit.cli.console import say
-from fleetaudit.inputs import read_bytes, read_policies
+from fleetaudit.cli.lint_formats import FORMATS, Linted
+from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.inputs import policy_files, read_bytes, read_policies
+from fleetaudit.judgement import utc_now
 from fleetaudit.policy.lint import lint
+from fleetaudit.policy.model import Policy
 from fleetaudit.summary import ExitCode
 
 
 @click.command("lint")
 @click.argument("paths", nargs=-1, required=True, metavar="POLICY…")
-def command(paths: tuple[str, ...]) -> int:
-    """Check policy files and directories: every problem at once, with place and remedy."""
-    policies = read_policies(paths)
-    problems = [
-        problem
-        for policy in policies
-        for problem in lint(yamlio.parse(read_bytes(policy.file), policy.file), policy)
-    ]
-    for problem in problems:
-        click.echo(str(problem))
-    rules = sum(len(policy.rules) for policy in policies)
-    say(f"{len(policies)} policies, {rules} rules, {len(problems)} problems")
-    return ExitCode.VIOLATIONS if problems else ExitCode.COMPLIANT
+@click.option("--format", "style", type=click.Choice(list(FORMATS)), default="text", show_default=True)
+def command(paths: tuple[str, ...], style: str) -> int:
+    """Check policy files and directories: every problem at once, with place and remedy.
+
+    Exit code 1: something is surely a mistake; 2: a policy cannot be loaded.
+    """
+    policies, broken = _load(paths)
+    found = Linted(
+        broken=broken,
+        questionable=tuple(problem for policy in policies for problem in _lint(policy)),
+        policies=len(policies),
+        rules=sum(len(policy.rules) for policy in policies),
+    )
+    click.echo(FORMATS[style](found), nl=False)
+    count = len(found.everything)
+    say(f"{found.policies} policies, {found.rules} rules, {count} problems")
+    if broken:
+        return ExitCode.USAGE
+    return ExitCode.VIOLATIONS if count else ExitCode.COMPLIANT
+
+
+def _load(paths: Sequence[str]) -> tuple[tuple[Policy, ...], tuple[Problem, ...]]:
+    """Every policy that loads, and all that keeps the others from loading."""
+    files = policy_files(paths)
+    try:
+        return read_policies(files), ()
+    except PolicyError as error:
+        broken = error.problems
+    policies: list[Policy] = []
+    for file in files:
+        try:
+            policies += read_policies([file])
+        except ConfigError:
+            continue  # among the problems already
+    return tuple(policies), broken
+
+
+def _lint(policy: Policy) -> tuple[Problem, ...]:
+    data = read_bytes(policy.file)
+    text = data.decode("utf-8-sig", "replace")
+    return lint(yamlio.parse(data, policy.file), policy, text, utc_now().date())

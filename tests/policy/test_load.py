@@ -71,7 +71,8 @@ def test_lint_finds_claims_and_negated_ancestors() -> None:
         "- id: b\n  deny_owners: [{ancestor: {exe: {not: /usr/sbin/sshd}}}]\n"
         "- id: c\n  allow_owners: [{comm: nginx, user: root}]\n"
     )
-    problems = lint(yamlio.parse(text.encode(), "p.yaml"), policy(text))
+    found = lint(yamlio.parse(text.encode(), "p.yaml"), policy(text))
+    problems = [problem for problem in found if problem.code != "shadowed-rule"]
     assert [str(problem).split(":")[1] for problem in problems] == ["5", "7"]
     assert "claim-only" in str(problems[0])
     assert "no_ancestor" in str(problems[1])
