@@ -41,6 +41,24 @@ def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
     return HostAudit(outcome, tuple(results), *_count_endpoints(view, outcome.snapshot), judged=bool(mine))
 
 
+def cases(outcome: Outcome, policies: Sequence[Policy]) -> Iterator[tuple[Policy, Rule, CompiledRule, Case]]:
+    """What each rule that is for the host looks at there, as `evaluate` judges it; less those that fail.
+
+    For those who explain or count what rules do; the outcome is derived and has a snapshot, or there is none.
+    """
+    if outcome.snapshot is None:
+        return
+    mine = [policy for policy in policies if policy.hosts.matches(outcome.host, outcome.context.groups)]
+    view = view_of(outcome.snapshot)
+    ready = _prepare(view, outcome, [rule for policy in mine for rule in policy.rules])
+    view = replace(view, approvals=_approvals(view, ready))
+    for policy in mine:
+        for rule in policy.rules:
+            prepared = ready.get(id(rule))
+            if prepared is not None:
+                yield policy, rule, prepared.compiled, _case(prepared.compiled, view, prepared.selected)
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A rule compiled for the host, and what its selector says of each listener, if that was asked."""

@@ -195,6 +195,7 @@ ALLOW, DENY, REQUIRE = "allow_owners", "deny_owners", "require_owners"
             (7, 36),
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) and value in LINT_RULES else "",
 )
 def test_a_lint_rule_finds_the_mistake_and_not_its_correct_twin(
     wrong: str, right: str, code: str, place: tuple[int, int]

@@ -25,8 +25,8 @@ def _policies(directory: Path) -> tuple[Policy, ...]:
     policies = load(
         [(document, hashlib.sha256(texts[path]).hexdigest()) for path, document in documents.items()]
     )
-    for policy, document in zip(policies, documents.values(), strict=True):
-        assert lint(document, policy) == ()
+    for policy, (path, document) in zip(policies, documents.items(), strict=True):
+        assert lint(document, policy, texts[path].decode()) == ()
     return policies
 
 

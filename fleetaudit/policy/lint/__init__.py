@@ -10,6 +10,7 @@ from typing import Final
 
 from fleetaudit.errors import Problem
 from fleetaudit.policy.lint import entries, overlap, review, selectors, values
+from fleetaudit.policy.lint.against import FLEET_RULES, FleetUse
 from fleetaudit.policy.lint.base import Linter, Subject
 from fleetaudit.policy.lint.ignoring import unsilenced
 from fleetaudit.policy.model import Policy
@@ -62,15 +63,21 @@ LINT_RULES: Final[Mapping[str, LintRule]] = MappingProxyType(
         "expired-review": LintRule("`reviewed` more than a year ago, or no date", review.expired_review),
         "idle-ignore": LintRule("a comment that silences nothing"),
     }
+    | {code: LintRule(summary) for code, summary in FLEET_RULES.items()}
 )
 
 
 def lint(
-    document: Document, policy: Policy, text: str = "", today: date | None = None
+    document: Document,
+    policy: Policy,
+    text: str = "",
+    today: date | None = None,
+    fleet: FleetUse | None = None,
 ) -> tuple[Problem, ...]:
     """Every questionable thing in a policy that loads, in reading order.
 
-    `text` is the file's own, for its `# fleetaudit: ignore=ID` comments; without `today` no date is judged.
+    `text` is the file's own, for its `# fleetaudit: ignore=ID` comments; without `today` no date is judged,
+    and without `fleet` nothing is said of what rules find there.
     """
     subject = Subject(document, policy, today or date.min)
     found = [
@@ -79,7 +86,12 @@ def lint(
         if rule.find is not None and (today is not None or code != "expired-review")
         for problem in rule.find(subject)
     ]
-    return tuple(sorted(unsilenced(found, text, document.file, LINT_RULES), key=_reading_order))
+    unasked = {"expired-review"} if today is None else set()
+    if fleet is None:
+        unasked |= FLEET_RULES.keys()
+    else:
+        found += fleet.problems(subject)
+    return tuple(sorted(unsilenced(found, text, document.file, LINT_RULES, unasked), key=_reading_order))
 
 
 def _reading_order(problem: Problem) -> tuple[int, int, str]:

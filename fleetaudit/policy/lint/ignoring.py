@@ -12,9 +12,12 @@ _COMMENT = re.compile(r"(?:^|\s)#\s*fleetaudit:\s*ignore=(?P<ids>[A-Za-z0-9-]+(?
 
 
 def unsilenced(
-    problems: Sequence[Problem], text: str, file: str, known: Collection[str]
+    problems: Sequence[Problem], text: str, file: str, known: Collection[str], unasked: Collection[str]
 ) -> tuple[Problem, ...]:
-    """The problems that no comment silences, and the comments that silence nothing."""
+    """The problems that no comment silences, and the comments that silence nothing.
+
+    `known` are all lint rules, `unasked` those that were not looked for: a comment about them waits.
+    """
     comments = {
         number: (line, found)
         for number, line in enumerate(text.splitlines(), start=1)
@@ -43,7 +46,7 @@ def unsilenced(
         if not silencing:
             left.append(problem)
     for (number, code), place in wanted.items():
-        if (number, code) not in used:
+        if (number, code) not in used and code not in unasked:
             left.append(_idle(code, place, known))
     return tuple(left)
 

@@ -16,9 +16,9 @@ def shadowed_rule(subject: Subject) -> Iterator[Problem]:
     """A rule that another one makes idle: it selects no more, and asserts nothing more."""
     for place, rule in enumerate(subject.rules):
         for other_place, other in enumerate(subject.rules):
-            if other is rule or not _covers(other, rule) or not implies(other, rule):
+            if other is rule or not covers(other, rule) or not implies(other, rule):
                 continue
-            if other_place > place and _covers(rule, other) and implies(rule, other):
+            if other_place > place and covers(rule, other) and implies(rule, other):
                 continue  # each covers the other: said once, at the later
             yield subject.problem(
                 "shadowed-rule",
@@ -33,7 +33,7 @@ def no_override(subject: Subject) -> Iterator[Problem]:
     """A narrower allow list beside a wider one: both are judged, the narrow one overrides nothing."""
     for rule in subject.rules:
         for other in subject.rules:
-            if other is rule or not _covers(other, rule):
+            if other is rule or not covers(other, rule):
                 continue
             wide, narrow = list(entries(other, "allow_owners")), list(entries(rule, "allow_owners"))
             lost = [entry for entry in narrow if not _allowed(entry, wide)] if wide and narrow else []
@@ -74,7 +74,7 @@ def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _covers(wide: Rule, narrow: Rule) -> bool:
+def covers(wide: Rule, narrow: Rule) -> bool:
     """Whether `wide` is about all listeners, on all hosts, that `narrow` is about."""
     if wide.spec.get("hosts") not in (None, narrow.spec.get("hosts")):
         return False
