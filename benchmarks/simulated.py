@@ -62,7 +62,9 @@ def audit(snapshot: bytes, count: int, folder: Path) -> None:
     if len(journal.answered) != count:
         raise RuntimeError(f"{len(journal.answered)} of {count} hosts answered")
     run = describe_run("run", started, counted, (), {})
-    judging = Judging((), (), "low", 100.0, allow_unjudged=False, where=(), include_pass=False, quiet=True)
+    judging = Judging(
+        (), (), (), (), "low", 100.0, allow_unjudged=False, where=(), include_pass=False, quiet=True
+    )
     conclude(
         map(decode_line, journal.lines_in_host_order()), policies, run, judging, outputs, where=EVERYWHERE
     )

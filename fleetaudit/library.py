@@ -38,6 +38,7 @@ from fleetaudit.model import (
     Severity,
     Summary,
 )
+from fleetaudit.policy.choosing import choose
 from fleetaudit.policy.model import Policy
 from fleetaudit.report import RenderOptions, drive, parts
 from fleetaudit.saved import index
@@ -215,6 +216,8 @@ def audit(
     require_coverage: float = 100.0,
     allow_unjudged: bool = False,
     where: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    skip_tags: Iterable[str] = (),
     observer: Observer | None = None,
     transports: Mapping[str, Transport] | None = None,
 ) -> AuditReport:
@@ -222,7 +225,8 @@ def audit(
 
     Arguments are those of `collect`, and `policies`: files, or directories of `*.yaml`. `fail_on`,
     `require_coverage` (percent of the targets) and `allow_unjudged` decide what the summary's exit code is.
-    `where` leaves out hosts that say otherwise of themselves: "os.id=debian".
+    `where` leaves out hosts that say otherwise of themselves: "os.id=debian". Judged are
+    the rules with one of `tags`, if any is given, and none of `skip_tags`.
     What the hosts say is kept in a temporary file without a name. An exception meanwhile, such as
     KeyboardInterrupt, ends every thread and leaves nothing behind.
 
@@ -232,7 +236,8 @@ def audit(
     options = options or Options()
     conditions = _paths(where, "where")
     gate = _gate(fail_on, require_coverage, allow_unjudged, conditions)
-    judges = read_policies(_paths(policies, "policies"))
+    only, skip = _paths(tags, "tags"), _paths(skip_tags, "skip_tags")
+    judges = choose(read_policies(_paths(policies, "policies")), only, skip)
     goal = _targets(inventory, pattern, limit, options)
     counted = require_targets(judges, [(host.name, host.context) for host in goal.hosts])
     started = utc_now()
@@ -253,6 +258,8 @@ def audit(
             "require_coverage": require_coverage,
             "allow_unjudged": allow_unjudged,
             "where": conditions,
+            "tags": only,
+            "skip_tags": skip,
         }
         run = describe_run(new_run_id(started), started, counted, goal.sources, recorded, complete=complete)
         close = stack.pop_all().close
@@ -271,6 +278,8 @@ def evaluate(
     require_coverage: float = 100.0,
     allow_unjudged: bool = False,
     where: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    skip_tags: Iterable[str] = (),
 ) -> AuditReport:
     """Judge policies over snapshots taken before: the same report as the audit that took them.
 
@@ -284,7 +293,8 @@ def evaluate(
     """
     conditions = _paths(where, "where")
     gate = _gate(fail_on, require_coverage, allow_unjudged, conditions)
-    judges = read_policies(_paths(policies, "policies"))
+    only, skip = _paths(tags, "tags"), _paths(skip_tags, "skip_tags")
+    judges = choose(read_policies(_paths(policies, "policies")), only, skip)
     started = utc_now()
     judged_at = now or started
     if judged_at.tzinfo is None:
@@ -299,6 +309,8 @@ def evaluate(
             "require_coverage": require_coverage,
             "allow_unjudged": allow_unjudged,
             "where": conditions,
+            "tags": only,
+            "skip_tags": skip,
             "latest": latest,
             "max_age": None if max_age is None else max_age.total_seconds() / 3600,
             "now": None if now is None else now.isoformat(),

@@ -371,6 +371,8 @@ class Result:
     verdict: Verdict
     controls: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_CONTROLS)
     remediation: str = ""
+    references: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     checked: int = 0
     findings: tuple[Finding, ...] = ()
     policy_sha256: str = ""

@@ -12,25 +12,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.model import UNKNOWN, Outcome
-from fleetaudit.policy.facts import FACTS
-from fleetaudit.policy.values import Bindings, Kind, MissingVariable, Test, ValueMistake, compile_value
+from fleetaudit.model import Outcome
+from fleetaudit.policy.facts import FACTS, NO_CONDITIONS, Conditions, compile_conditions
+from fleetaudit.policy.values import Bindings, MissingVariable, ValueMistake
 from fleetaudit.text import visible
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Conditions that all have to hold; without any, no host is left out."""
+    """Without conditions no host is left out."""
 
-    conditions: tuple[tuple[str, Test], ...] = ()
+    conditions: Conditions = NO_CONDITIONS
 
     def leaves_out(self, outcome: Outcome) -> bool:
         """Whether the host is known not to be meant."""
-        snapshot = outcome.snapshot
-        return snapshot is not None and any(
-            test.match((UNKNOWN if (told := FACTS[fact](snapshot)) is None else told,)) is False
-            for fact, test in self.conditions
-        )
+        return outcome.snapshot is not None and self.conditions.hold(outcome) is False
 
 
 EVERYWHERE: Final = Where()
@@ -42,7 +38,7 @@ def parse(texts: Sequence[str]) -> Where:
     Raises ConfigError, with every mistake.
     """
     problems: list[Problem] = []
-    conditions: list[tuple[str, Test]] = []
+    conditions = NO_CONDITIONS
     for text in texts:
         fact, equals, value = text.partition("=")
         name = fact.removesuffix("!").strip()
@@ -56,14 +52,14 @@ def parse(texts: Sequence[str]) -> Where:
         else:
             spec = {"not": value} if fact.endswith("!") else value
             try:
-                conditions.append((name, compile_value(spec, Kind.TEXT, (), Bindings({}))))
+                conditions += compile_conditions({name: spec}, (), Bindings({}))
             except ValueMistake as mistake:
                 problems.append(_mistake(text, mistake.message, mistake.hint))
             except MissingVariable:
                 problems.append(_mistake(text, "a condition takes no variables", "write the value itself"))
     if problems:
         raise ConfigError(problems)
-    return Where(tuple(conditions))
+    return Where(conditions)
 
 
 def _mistake(text: str, what: str, hint: str) -> Problem:

@@ -26,6 +26,7 @@ from fleetaudit.cli.session import gather, targets
 from fleetaudit.cli.state import recording
 from fleetaudit.inputs import read_policies
 from fleetaudit.judgement import describe_run, require_targets
+from fleetaudit.policy.choosing import choose
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import ExitCode
 from fleetaudit.where import parse
@@ -46,7 +47,7 @@ def command(snapshots: str | None, **options: object) -> int:
     if connecting.list_hosts:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
-    policies = read_policies(judging.policies)
+    policies = choose(read_policies(judging.policies), judging.tags, judging.skip_tags)
     reserved = (snapshots, keeping.retry_file)
     where = parse(judging.where)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)

@@ -13,6 +13,7 @@ from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
 from fleetaudit.judgement import adjusted, describe_run, moment, new_run_id, require_targets, utc_now
+from fleetaudit.policy.choosing import choose
 from fleetaudit.saved import index
 from fleetaudit.text import visible
 from fleetaudit.where import parse
@@ -41,7 +42,7 @@ def command(
 ) -> int:
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
-    policies = read_policies(judging.policies)
+    policies = choose(read_policies(judging.policies), judging.tags, judging.skip_tags)
     where = parse(judging.where)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
     started = utc_now()
@@ -59,7 +60,7 @@ def command(
         counted = require_targets(policies, hosts)
         warn_idle(counted)
         recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
-        recorded["where"] = judging.where
+        recorded |= {"where": judging.where, "tags": judging.tags, "skip_tags": judging.skip_tags}
         run = describe_run(new_run_id(started), started, counted, sources, recorded, complete=saved.complete)
         outcomes = adjusted(saved, contexts, oldest, judged_at)
         code, _ = conclude(outcomes, policies, run, judging, outputs, where=where)

@@ -80,6 +80,8 @@ class Judging:
     """What to judge them by, and what to write."""
 
     policies: tuple[str, ...]
+    tags: tuple[str, ...]
+    skip_tags: tuple[str, ...]
     outputs: tuple[str, ...]
     fail_on: str
     require_coverage: float
@@ -320,6 +322,8 @@ JUDGEMENT = _all(
         metavar="PATH",
         help="Policy file or directory.",
     ),
+    click.option("--tags", multiple=True, metavar="TAG,…", help="Judge only rules with one of these tags."),
+    click.option("--skip-tags", multiple=True, metavar="TAG,…", help="Judge no rule with one of these tags."),
     click.option(
         "-o", "--output", "outputs", multiple=True, metavar="FORMAT=PATH", help="Report; - is stdout."
     ),

@@ -30,15 +30,17 @@ def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
     if outcome.snapshot is None:
         reason = f"the host was not audited: {outcome.status.value}"
         finding = Finding(Verdict.UNKNOWN, f"{reason}: {outcome.detail}" if outcome.detail else reason)
-        results = [_result(outcome, policy, rule, (finding,)) for policy in mine for rule in policy.rules]
+        results = [_result(outcome, policy, rule, (finding,)) for policy, rule in _judged(mine)]
         return HostAudit(outcome, tuple(results), judged=bool(mine))
     view = view_of(outcome.snapshot)
     ready = _prepare(view, outcome, [rule for policy in mine for rule in policy.rules])
     view = replace(view, approvals=_approvals(view, ready))
-    results = [
-        _judge(outcome, policy, rule, view, ready.get(id(rule))) for policy in mine for rule in policy.rules
-    ]
+    results = [_judge(outcome, policy, rule, view, ready.get(id(rule))) for policy, rule in _judged(mine)]
     return HostAudit(outcome, tuple(results), *_count_endpoints(view, outcome.snapshot), judged=bool(mine))
+
+
+def _judged(policies: Sequence[Policy]) -> Iterator[tuple[Policy, Rule]]:
+    return ((policy, rule) for policy in policies for rule in policy.rules if rule.judged)
 
 
 def cases(outcome: Outcome, policies: Sequence[Policy]) -> Iterator[tuple[Policy, Rule, CompiledRule, Case]]:
@@ -73,6 +75,8 @@ def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView, ready: 
         return _result(outcome, policy, rule, (finding,))
     try:
         compiled = ready.compiled if ready else rule.for_host(outcome.context)
+        if aside := _aside(compiled, outcome):
+            return _result(outcome, policy, rule, (aside,))
         case = _case(compiled, view, ready.selected if ready else None)
         findings = tuple(_findings(compiled, case))
     except (MissingVariable, ValueMistake) as error:
@@ -83,6 +87,17 @@ def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView, ready: 
         text = f"the rule crashed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
         return _result(outcome, policy, rule, (Finding(Verdict.ERROR, text),))
     return _result(outcome, policy, rule, findings, len(case.listeners))
+
+
+def _aside(compiled: CompiledRule, outcome: Outcome) -> Finding | None:
+    """Why the rule is not for this host, or may not be."""
+    meant = compiled.when.hold(outcome)
+    if meant is True:
+        return None
+    unmet = compiled.when.unmet(outcome)
+    if meant is False:
+        return Finding(Verdict.NOT_APPLICABLE, f"the rule is for other hosts: {unmet}")
+    return Finding(Verdict.UNKNOWN, f"whether the rule is for this host is not known: {unmet}")
 
 
 def _case(compiled: CompiledRule, view: HostView, selected: tuple[Truth, ...] | None) -> Case:
@@ -129,6 +144,8 @@ def _result(
         verdict=verdict,
         controls=rule.controls or {},
         remediation=rule.remediation,
+        references=rule.references,
+        tags=tuple(sorted(rule.tags)),
         checked=checked,
         findings=tuple(
             replace(finding, fingerprint=_fingerprint(outcome.host, policy, rule, finding))
@@ -152,7 +169,11 @@ def _prepare(view: HostView, outcome: Outcome, rules: Sequence[Rule]) -> dict[in
             continue
         try:
             compiled = rule.for_host(outcome.context)
-            ready[id(rule)] = _Ready(compiled, _selected(compiled, view) if compiled.approves else None)
+            meant = compiled.when.hold(outcome)
+            selected = _selected(compiled, view) if compiled.approves and meant is not False else None
+            if selected is not None and meant is None:
+                selected = tuple(None if found else found for found in selected)
+            ready[id(rule)] = _Ready(compiled, selected)
         except Exception:  # the border of one rule: judging it comes to the same, and tells
             ready[id(rule)] = None
     return ready

@@ -56,7 +56,6 @@ def _policy(document: Document, sha256: str, problems: list[Problem]) -> Policy 
     if not isinstance(value, Mapping):
         return None
     hosts = _pattern(document, ("hosts",), str(value.get("hosts", "all")), problems)
-    inherited = _controls(value.get("controls"))
     rules = []
     ids: dict[str, int] = {}
     for place, spec in enumerate(value["rules"]):
@@ -66,7 +65,7 @@ def _policy(document: Document, sha256: str, problems: list[Problem]) -> Policy 
             message = f"rule id '{spec['id']}' is already used at line {where.line}"
             problems.append(Problem(message, document.place((*path, "id")), "give each rule its own id"))
         ids.setdefault(spec["id"], place)
-        rules.append(_rule(document, path, spec, inherited, problems))
+        rules.append(_rule(document, path, spec, value, problems))
     if hosts is None:
         return None
     return Policy(
@@ -76,6 +75,7 @@ def _policy(document: Document, sha256: str, problems: list[Problem]) -> Policy 
         rules=tuple(rules),
         file=document.file,
         sha256=sha256,
+        max_waiver_days=value.get("max_waiver_days"),
     )
 
 
@@ -83,9 +83,10 @@ def _rule(
     document: Document,
     path: Path,
     spec: Mapping[str, object],
-    inherited: Mapping[str, tuple[str, ...]],
+    whole: Mapping[str, object],
     problems: list[Problem],
 ) -> Rule:
+    """One rule of the policy `whole`, which says what holds for all of its rules."""
     if not any(name in spec for name in CHECKS):
         message = f"rule '{spec['id']}' asserts nothing"
         problems.append(Problem(message, document.place(path), f"add one of {', '.join(CHECKS)}"))
@@ -103,22 +104,25 @@ def _rule(
         place=document.place(path),
         path=path,
         remediation=str(spec.get("remediation", "")),
-        controls=MappingProxyType({**inherited, **_controls(spec.get("controls"))}),
+        controls=MappingProxyType({**_controls(whole.get("controls")), **_controls(spec.get("controls"))}),
         hosts=_pattern(document, (*path, "hosts"), hosts, problems) if isinstance(hosts, str) else None,
-        compiled=_compile(document, path, spec, problems),
+        compiled=_compile(document, path, spec, whole.get("when"), problems),
+        when=_mapping(whole.get("when")),
+        tags=frozenset((*_words(whole.get("tags")), *_words(spec.get("tags")))),
+        references=tuple(dict.fromkeys((*_words(spec.get("references")), *_words(whole.get("references"))))),
     )
 
 
 def _compile(
-    document: Document, path: Path, spec: Mapping[str, object], problems: list[Problem]
+    document: Document, path: Path, spec: Mapping[str, object], when: object, problems: list[Problem]
 ) -> CompiledRule | None:
     """The rule compiled now, or None when inventory variables decide; its other values are checked anyway."""
     try:
-        compiled = compile_rule(spec, path, Bindings(None))
+        compiled = compile_rule(spec, path, Bindings(None), _mapping(when))
     except ValueMistake as mistake:
         problems.append(Problem(mistake.message, document.place(mistake.path), mistake.hint))
         return None
-    return None if is_templated(spec) else compiled
+    return None if is_templated(spec) or is_templated(when) else compiled
 
 
 def _pattern(document: Document, path: Path, text: str, problems: list[Problem]) -> HostPattern | None:
@@ -128,6 +132,14 @@ def _pattern(document: Document, path: Path, text: str, problems: list[Problem])
         place = document.place(path)
         problems.extend(Problem(problem.message, place, problem.hint) for problem in error.problems)
         return None
+
+
+def _mapping(value: object) -> Mapping[str, object] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _controls(value: object) -> dict[str, tuple[str, ...]]:

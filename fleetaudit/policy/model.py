@@ -10,6 +10,7 @@ from fleetaudit.model import HostContext, Severity
 from fleetaudit.patterns import HostPattern
 from fleetaudit.policy.checks import CHECKS
 from fleetaudit.policy.checks.base import Check
+from fleetaudit.policy.facts import NO_CONDITIONS, Conditions, compile_conditions
 from fleetaudit.policy.matchers import Selector, compile_selector
 from fleetaudit.policy.values import Bindings, Path
 
@@ -21,11 +22,16 @@ class CompiledRule:
     selector: Selector
     checks: tuple[Check, ...]
     approves: bool
+    when: Conditions = NO_CONDITIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule as written. `compiled` is None when inventory variables decide what it says."""
+    """One rule as written. `compiled` is None when inventory variables decide what it says.
+
+    `when` are the policy's own conditions, beside the rule's. A rule that is not `judged` was left out of the
+    run: what it approves is approved all the same.
+    """
 
     id: str
     title: str
@@ -37,15 +43,19 @@ class Rule:
     controls: Mapping[str, tuple[str, ...]] | None = None
     hosts: HostPattern | None = None
     compiled: CompiledRule | None = None
+    when: Mapping[str, object] | None = None
+    tags: frozenset[str] = frozenset()
+    references: tuple[str, ...] = ()
+    judged: bool = True
 
     def for_host(self, context: HostContext) -> CompiledRule:
         """The rule for this host. Raises MissingVariable or ValueMistake when its variables do not fit."""
-        return self.compiled or compile_rule(self.spec, self.path, Bindings(context.variables))
+        return self.compiled or compile_rule(self.spec, self.path, Bindings(context.variables), self.when)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy file. `hosts` says which hosts it is for."""
+    """One policy file. `hosts` says for which hosts, `max_waiver_days` for how long it may be waived."""
 
     name: str
     description: str
@@ -53,10 +63,16 @@ class Policy:
     rules: tuple[Rule, ...]
     file: str
     sha256: str
+    max_waiver_days: int | None = None
 
 
-def compile_rule(spec: Mapping[str, object], path: Path, bindings: Bindings) -> CompiledRule:
-    """Compile a rule that the policy schema has accepted. Raises ValueMistake or MissingVariable."""
+def compile_rule(
+    spec: Mapping[str, object], path: Path, bindings: Bindings, when: Mapping[str, object] | None = None
+) -> CompiledRule:
+    """Compile a rule that the policy schema has accepted; `when` is the policy's own.
+
+    Raises ValueMistake or MissingVariable.
+    """
     listeners = spec.get("listeners")
     selects = listeners if isinstance(listeners, Mapping) else None
     expect = spec.get("expect")
@@ -68,5 +84,7 @@ def compile_rule(spec: Mapping[str, object], path: Path, bindings: Bindings) -> 
             for name, compile_check in CHECKS.items()
             if name in spec
         ),
+        when=compile_conditions(when, ("when",), bindings)
+        + compile_conditions(spec.get("when"), (*path, "when"), bindings),
         approves=("allow_owners" in spec or wants_some) and "approved" not in (selects or {}),
     )

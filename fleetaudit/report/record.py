@@ -119,6 +119,8 @@ def result_record(result: Result) -> Json:
         "title": result.title,
         "severity": result.severity.value,
         "controls": {name: list(ids) for name, ids in result.controls.items()},
+        "references": list(result.references),
+        "tags": list(result.tags),
         "verdict": result.verdict.value,
         "checked": result.checked,
         "policy_sha256": result.policy_sha256,
