@@ -121,11 +121,16 @@ PINNED_AGENT = "/usr/local/libexec/fleetaudit-agent"  # where `fleetaudit agent 
 
 @dataclass(frozen=True, slots=True)
 class Become:
-    """Privilege escalation on the host; `method` is sudo, doas or su."""
+    """Privilege escalation on the host; `method` is one of `fleetaudit.escalation.METHODS`.
+
+    `exe` stands in for the method's program; `flags` are passed on to it.
+    """
 
     method: str = "sudo"
     user: str = "root"
     password: Secret | None = None
+    exe: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,29 @@ import json
 import re
 import shlex
 
+from fleetaudit.agent.becoming import (
+    ASKING,
+    PROMPT,
+    READY,
+    RUN,
+    UNASKED,
+    Asked,
+    asks_password,
+    command_as,
+    refused,
+)
 from fleetaudit.agent.payload import check_nonce
 from fleetaudit.agent.pinned import NO_AGENT, PINNED_MARK, pinned_command
 from fleetaudit.conversation import Reply, Say, Stream
 from fleetaudit.errors import BecomeError, ConnectError, HostError, InterpreterError, OutputError
-from fleetaudit.model import Become, Host
+from fleetaudit.model import Host
 from fleetaudit.text import visible
 
 MAX_OUTPUT = 20 << 20
 _MAX_NOISE = 1 << 20  # bytes of stderr, or of stdout before the agent was sent
 _QUOTED = 300  # characters of a host's words in a message
 _NO_INTERPRETER = "FLEETAUDIT-NO-INTERPRETER"
-_READY = "FLEETAUDIT-READY"
-_PROMPT = "FLEETAUDIT-PASSWORD"
-_NEEDS_ROOT = "FLEETAUDIT-SU-NEEDS-ROOT"
+_MARKS = (PINNED_MARK, ASKING, PROMPT, READY, UNASKED)  # no words of the host's
 _CANDIDATES = (
     "python3",
     *(f"python3.{minor}" for minor in range(14, 5, -1)),
@@ -33,36 +42,7 @@ _CANDIDATES = (
 )
 # Ansible's words for "find one"
 _DISCOVER = frozenset({"auto", "auto_silent", "auto_legacy", "auto_legacy_silent"})
-_USER = re.compile(r"[A-Za-z0-9_.#][A-Za-z0-9_.@\\$-]{0,255}")
 _BEGIN = re.compile(rb"^FLEETAUDIT-BEGIN (\S{1,128}) ([0-9]{1,10}) ([0-9a-f]{64})\n", re.MULTILINE)
-# sudo goes on to ask for a new password (plugins/sudoers/auth/pam.c), so it is not waited for.
-_EXPIRED = (
-    r"(password is expired|[Pp]assword expired|required to change your password)",
-    "the password has expired: change it by hand",
-)
-_REFUSALS = (
-    _EXPIRED,
-    (
-        r"account validation failure|[Aa]ccount expired",
-        "the account is locked or has expired",
-    ),
-    (
-        r"a (terminal|password) is required|no password was provided",
-        "a password is needed and none was given",
-    ),
-    (r"incorrect password|Sorry, try again|Authentication failure", "the password is wrong"),
-    (r"no tty present|must have a tty", "it insists on a terminal (requiretty)"),
-    (r"not in the sudoers|is not allowed to (run|execute)|may not run sudo", "this user may not"),
-    (
-        r"doas: (Operation not permitted|Authorization (required|failed)|a tty is required)",
-        "this user may not",
-    ),
-    (r"(sudo|doas|su)['\u2019]?: (unknown user|user \S+ does not exist)", "there is no such user"),
-    (
-        r"(sudo|doas|su)['\u2019]?: (command )?not found|(sudo|doas|su)['\u2019]: No such file",
-        "it is not installed",
-    ),
-)
 
 
 # ---------------------------------------------------------------- the command
@@ -79,54 +59,23 @@ def command(host: Host, nonce: str) -> str:
     check_nonce(nonce)
     if host.agent_path is not None:
         return pinned_command(host, nonce)
-    probe = _probe(host.interpreter, nonce)
+
+    def probe(run: str) -> str:
+        return _probe(host.interpreter, nonce, run)
+
     if host.become is None:
-        return f"sh -c {shlex.quote(probe)}"
-    return f"sh -c {shlex.quote(_as_user(host.become, probe, nonce))}"
+        return f"sh -c {shlex.quote(probe(RUN))}"
+    return f"sh -c {shlex.quote(command_as(host.become, probe, nonce))}"
 
 
-def _probe(interpreter: str | None, nonce: str) -> str:
+def _probe(interpreter: str | None, nonce: str, run: str) -> str:
     wanted = interpreter if interpreter and interpreter not in _DISCOVER else None
     candidates = " ".join(shlex.quote(name) for name in ([wanted] if wanted else _CANDIDATES))
     check = '"import sys; sys.exit(sys.version_info < (3, 6))"'
     return (
         f'for p in {candidates}; do if "$p" -I -S -c {check} </dev/null >/dev/null 2>&1; '
-        f'then exec "$p" -I -S -; fi; done; echo {_NO_INTERPRETER} {nonce}; exit 127'
+        f"then {run}; fi; done; echo {_NO_INTERPRETER} {nonce}; exit 127"
     )
-
-
-def _as_user(become: Become, probe: str, nonce: str) -> str:
-    if not _USER.fullmatch(become.user):
-        raise BecomeError(f"not a user name: {visible(become.user)[:80]!r}")
-    user = shlex.quote(become.user)
-    if _asks_password(become):
-        _check_password(become)
-        probe = f"echo; echo {_READY} {nonce}; {probe}"
-    inner = shlex.quote(probe)
-    commands = {
-        "sudo": f"exec env LC_ALL=C sudo -n -u {user} -- sh -c {inner}",
-        "doas": f"exec doas -n -u {user} sh -c {inner}",
-        # Anyone but root is asked for a password, which su takes from stdin, where the agent is.
-        "su": f'if test "$(id -u)" = 0; then exec su -s /bin/sh -c {inner} {user}; fi; '
-        f"echo {_NEEDS_ROOT} {nonce} >&2; exit 1",
-    }
-    if _asks_password(become):
-        commands["sudo"] = f'exec env LC_ALL=C sudo -S -p "{_PROMPT} {nonce}:" -u {user} -- sh -c {inner}'
-    if become.method not in commands:
-        known = ", ".join(sorted(commands))
-        raise BecomeError(f"unknown become method {visible(become.method)[:80]!r}; fleetaudit knows {known}")
-    return f'if test "$(id -un)" = {user}; then {probe}; fi; {commands[become.method]}'
-
-
-def _asks_password(become: Become | None) -> bool:
-    """doas and su take a password from a terminal only: with them it is not used."""
-    return become is not None and become.method == "sudo" and become.password is not None
-
-
-def _check_password(become: Become) -> None:
-    password = become.password.reveal() if become.password else ""
-    if not password or any(char in password for char in "\r\n\0"):
-        raise BecomeError("the become password is empty or has a line break in it")
 
 
 # ---------------------------------------------------------------- the conversation
@@ -135,29 +84,31 @@ def _check_password(become: Become) -> None:
 class AgentConversation:
     """Feeds the agent to the command that `command` made for the same host and nonce.
 
-    With a sudo password it waits: the password goes out once, when sudo asks, and the agent only when the
-    command says that it has become the user. So the password never reaches the agent's stdin.
+    With a become password it waits: the password goes out once, when it is asked for, and the agent only when
+    the command says that it has become the user. So the password never reaches the agent's stdin.
     """
 
     def __init__(self, host: Host, nonce: str, payload: bytes, max_output: int = MAX_OUTPUT) -> None:
         pinned = host.agent_path is not None  # then no password is sent: it would be the agent's stdin
-        become = host.become if _asks_password(host.become) and not pinned else None
+        become = host.become if asks_password(host.become) and not pinned else None
         self._password = become.password if become else None
         self._payload = payload
         self._max_output = max_output
-        self._prompt = f"{_PROMPT} {nonce}:".encode()
-        self._ready = f"\n{_READY} {nonce}\n".encode()
+        self._asked = Asked(become.method if become else "", nonce)
+        self._ready = f"\n{READY} {nonce}\n".encode()
         self._waiting = self._password is not None
-        self._asked = False
         self._heard = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}
         self._sizes = {Stream.STDOUT: 0, Stream.STDERR: 0}
 
     def start(self) -> Say:
-        """The agent at once, unless sudo may ask for a password first."""
+        """The agent at once, unless a password may be asked for first."""
         return Say() if self._waiting else Say(self._payload, eof=True)
 
     def heard(self, stream: Stream, data: bytes) -> Say:
-        """Answers sudo's prompt and the ready mark. Raises OutputError when the host talks too much."""
+        """Answers the prompt and the ready mark.
+
+        Raises OutputError when the host talks too much, BecomeError when it asks in vain.
+        """
         self._sizes[stream] += len(data)
         patient = stream is Stream.STDOUT and not self._waiting
         limit = self._max_output if patient else _MAX_NOISE
@@ -169,19 +120,9 @@ class AgentConversation:
         if self._ready in b"\n" + self._heard[Stream.STDOUT]:
             self._waiting = False
             return Say(self._payload, eof=True)
-        return self._answer_prompt()
-
-    def _answer_prompt(self) -> Say:
-        said = self._heard[Stream.STDERR]
-        if self._asked and re.search(_EXPIRED[0].encode(), said):
-            raise BecomeError(_EXPIRED[1])
-        prompts = said.count(self._prompt)
-        if prompts > 1:
-            raise BecomeError("sudo: wrong password")
-        if prompts == 0 or self._asked or self._password is None:
-            return Say()
-        self._asked = True
-        return Say(self._password.reveal().encode() + b"\n")
+        if self._password and self._asked.wants_password(bytes(self._heard[Stream.STDERR])):
+            return Say(self._password.reveal().encode() + b"\n")
+        return Say()
 
 
 # ---------------------------------------------------------------- the answer
@@ -230,16 +171,10 @@ def _agent_error(body: bytes) -> str:
 def _why_no_frame(nonce: str, reply: Reply) -> HostError:
     if reply.exit_status == 127 and f"{_NO_INTERPRETER} {nonce}".encode() in reply.stdout:
         return InterpreterError("no Python >= 3.6 found (set ansible_python_interpreter to name one)")
-    if f"{_NEEDS_ROOT} {nonce}".encode() in reply.stderr:
-        return BecomeError(
-            "su asks anyone but root for a password on a terminal: use sudo, or log in as root"
-        )
     if pinned := _why_no_pinned(nonce, reply):
         return pinned
-    said = reply.stderr.decode("utf-8", "replace")
-    for pattern, reason in _REFUSALS:
-        if re.search(pattern, said):
-            return BecomeError(f"{reason}{_last_words(reply)}")
+    if reason := refused(nonce, reply.stderr):
+        return BecomeError(f"{reason}{_last_words(reply)}")
     if _BEGIN.search(reply.stdout):
         return OutputError("the answer belongs to another run (wrong nonce)")
     return OutputError(f"no answer from the agent, exit status {reply.exit_status}{_last_words(reply)}")
@@ -274,7 +209,7 @@ def _last_words(reply: Reply) -> str:
     """The last line the command wrote to stderr, else stdout, for a message."""
     for output in (reply.stderr, reply.stdout):
         lines = [line.strip() for line in output[-4096:].decode("utf-8", "replace").splitlines()]
-        said = [line for line in lines if line and not line.startswith(PINNED_MARK)]
+        said = [line for line in lines if line and not line.startswith(_MARKS)]
         if said:
             return f": {visible(said[-1])[:_QUOTED]}"
     return ""

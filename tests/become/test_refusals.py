@@ -1,36 +1,95 @@
-"""Real sudo, set up in the ways that keep a user out: each has its own message."""
+"""Real sudo, doas and su, set up in the ways that keep a user out: each has its own message."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
-ALL = "USER ALL=(root) ALL\n"
 ROOT = Path(__file__).parents[2]
+ALL = "USER ALL=(root) ALL\n"
+DOAS = "permit USER as root\n"
+CODE = "sed -i '1i auth required pam_google_authenticator.so' /etc/pam.d/"  # a second factor, asked for first
+WHEEL = "sed -i '1i auth required pam_wheel.so' /etc/pam.d/su"
+# With this locale gettext heeds LANGUAGE, and with C it does not.
+GERMAN = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "LANGUAGE": "de"}
+OTHER = "asks for something else than a password: Verification code"
+
+CASES: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"rules": ALL}, "ok 0"),
+    ({"rules": f"Defaults lecture=always\n{ALL}"}, "ok 0"),
+    ({"rules": f'Defaults passprompt_override,passprompt="Custom %u: "\n{ALL}'}, "ok 0"),
+    ({"rules": f'Defaults !passprompt_override,passprompt="Custom %u: "\n{ALL}'}, "ok 0"),
+    ({"rules": f"Defaults use_pty,pwfeedback\n{ALL}"}, "ok 0"),
+    ({"rules": ALL, "password": "wrong"}, "become_failed: sudo: wrong password"),
+    ({"rules": ALL, "password": "wrong", "environment": GERMAN}, "become_failed: sudo: wrong password"),
+    ({"rules": ALL, "password": None}, "become_failed: a password is needed and none was given"),
+    ({"rules": ALL, "change": "chage -d 0 USER"}, "become_failed: the password has expired"),
+    (
+        {"rules": ALL, "change": "chage -E 2020-01-01 USER"},
+        "become_failed: the account is locked or has expired",
+    ),
+    ({"rules": f"Defaults requiretty\n{ALL}"}, "become_failed: it insists on a terminal"),
+    ({"rules": "USER ALL=(root) /bin/true\n"}, "become_failed: this user may not"),
+    ({}, "become_failed: this user may not"),
+    (
+        {"rules": f"Defaults !passprompt_override\n{ALL}", "change": f"{CODE}sudo"},
+        f"become_failed: sudo {OTHER}",
+    ),
+    ({"rules": ALL, "exe": "/usr/bin/sudo", "flags": ["-H", "-S", "-n", "-E"]}, "ok 0"),
+    ({"exe": "/opt/no/such"}, "become_failed: it is not installed"),
+    ({"exe": "/opt/no/such", "password": None}, "become_failed: it is not installed"),
+    ({"method": "doas", "rules": DOAS}, "ok 0"),
+    ({"method": "doas", "rules": DOAS, "exe": "/usr/bin/doas", "flags": ["-n"]}, "ok 0"),
+    ({"method": "doas", "rules": "permit nopass USER as root\n"}, "ok 0"),
+    ({"method": "doas", "rules": "permit nopass USER as root\n", "password": None}, "ok 0"),
+    ({"method": "doas", "rules": DOAS, "password": "wrong"}, "become_failed: the password is wrong"),
+    (
+        {"method": "doas", "rules": DOAS, "password": None},
+        "become_failed: a password is needed and none was given",
+    ),
+    ({"method": "doas", "rules": "permit root as root\n"}, "become_failed: this user may not"),
+    ({"method": "doas", "exe": "/opt/no/such"}, "become_failed: it is not installed"),
+    ({"method": "doas", "exe": "/opt/no/such", "password": None}, "become_failed: it is not installed"),
+    ({"method": "su"}, "ok 0"),
+    ({"method": "su", "exe": "/bin/su", "flags": ["-"]}, "ok 0"),
+    ({"method": "su", "password": None}, "become_failed: su asks anyone but root for a password"),
+    (
+        {"method": "su", "password": "wrong", "environment": GERMAN},
+        "become_failed: the password is wrong: su: Auth",
+    ),
+    ({"method": "su", "change": "chage -E 2020-01-01 root"}, "become_failed: the account is locked or has"),
+    ({"method": "su", "change": WHEEL}, "become_failed: this user may not"),
+    ({"method": "su", "change": f"{CODE}su"}, f"become_failed: su {OTHER}"),
+    (
+        {"method": "su", "change": f"{CODE}su".replace(".so", ".so echo_verification_code")},
+        "become_failed: su neither asked for a password nor began: Verification code",
+    ),
+    ({"method": "su", "exe": "/opt/no/such"}, "become_failed: it is not installed"),
+]
 
 
-@pytest.mark.parametrize(
-    ("sudoers", "change", "said"),
-    [
-        (ALL, "true", "ok"),
-        (f"Defaults lecture=always\n{ALL}", "true", "ok"),
-        (f'Defaults passprompt_override,passprompt="Custom %u: "\n{ALL}', "true", "ok"),
-        (ALL, "chage -d 0 USER", "become_failed: the password has expired"),
-        (ALL, "chage -E 2020-01-01 USER", "become_failed: the account is locked or has expired"),
-        (f"Defaults requiretty\n{ALL}", "true", "become_failed: it insists on a terminal"),
-        ("USER ALL=(root) /bin/true\n", "true", "become_failed: this user may not"),
-        ("", "true", "become_failed: this user may not"),
-    ],
-)
-def test_what_sudo_says_is_told(sudoers: str, change: str, said: str) -> None:
+@pytest.fixture(scope="module")
+def found() -> list[str]:
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("only root, and where mount namespaces are allowed, may try this")
-    line = ["unshare", "-m", sys.executable, "-m", "tests.become.refused", sudoers, change]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.strip().splitlines()[-1:], done.stderr
-    assert done.stdout.strip().splitlines()[-1].startswith(said), done.stdout
-    assert "sesame" not in done.stdout
+    line = ["unshare", "-m", sys.executable, "-m", "tests.become.refused"]
+    cases = json.dumps([case for case, _ in CASES])
+    done = subprocess.run(
+        line, cwd=ROOT, input=cases, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert isinstance(told, list)
+    return told
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: json.dumps(CASES[index][0]))
+def test_what_comes_of_it_is_told(found: list[str], index: int) -> None:
+    assert found[index].startswith(CASES[index][1])
+    assert "sesame" not in found[index]
