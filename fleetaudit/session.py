@@ -16,6 +16,7 @@ from fleetaudit.agent.pinned import staleness, tell
 from fleetaudit.collection import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
 from fleetaudit.errors import ConfigError, InventoryError, Problem
+from fleetaudit.escalation import PASSWORDLESS
 from fleetaudit.events import Observer
 from fleetaudit.inputs import read_bytes
 from fleetaudit.inventory import Branch, Inventory, Overrides, Variable, load
@@ -174,6 +175,8 @@ class Options:
             yield "inventory_via", "only ansible can read inventories in our place"
         if self.become_method not in (None, *BECOME_METHODS):
             yield "become_method", f"one of {', '.join(BECOME_METHODS)}"
+        if self.become_method in PASSWORDLESS and self.become_password is not None:
+            yield "become_password", f"{self.become_method} takes none from here: leave it out, or use sudo"
         checks: dict[str, Callable[[], object]] = {
             "host_key_checking": lambda: HostKeyChecking(self.host_key_checking),
             "boundary": lambda: Boundary(self.boundary) if self.boundary else None,

@@ -80,23 +80,23 @@ def command_as(become: Become, probe: Callable[[str], str], nonce: str) -> str:
 
     Raises BecomeError for a method, a user, a program or flags that cannot be used.
     """
-    _check(become)
+    check(become)
     start = probe(RUN)
     if not asks_password(become):
         change = _without_password(become, start, nonce)
     elif become.method == "sudo":
         inner = f"echo; echo {READY} {nonce}; {start}"
         ask = f'-S -p "{PROMPT} {nonce}:"'
-        change = (
-            f"echo {ASKING} {nonce} >&2; exec env LC_ALL=C {_program(become)} {ask} {_as_user(become, inner)}"
-        )
+        line = f"{program_of(become)} {ask} {_as_user(become, inner)}"
+        change = f"echo {ASKING} {nonce} >&2; exec env LC_ALL=C {line}"
     else:
         change = probe(f'exec env LC_ALL=C "$p" -I -S -c {_relayed(become, start, nonce)}')
     there = f"echo; echo {READY} {nonce}; {start}" if asks_password(become) else start
     return f'if test "$(id -un)" = {shlex.quote(become.user)}; then {there}; fi; {change}'
 
 
-def _check(become: Become) -> None:
+def check(become: Become) -> None:
+    """Raises BecomeError for what no command line can be made of."""
     if become.method not in escalation.METHODS:
         known = ", ".join(sorted(escalation.METHODS))
         raise BecomeError(f"unknown become method {visible(become.method)[:80]!r}; fleetaudit knows {known}")
@@ -120,7 +120,8 @@ def _check(become: Become) -> None:
         raise BecomeError(f"a password for {become.method} has up to 1,024 bytes and no control character")
 
 
-def _program(become: Become) -> str:
+def program_of(become: Become) -> str:
+    """The program that changes the user, and the inventory's flags for it, as words for sh."""
     return shlex.join(
         [become.exe or become.method, *escalation.flags(become.method, shlex.join(become.flags))]
     )
@@ -138,7 +139,7 @@ def _as_user(become: Become, script: str) -> str:
 
 
 def _without_password(become: Become, start: str, nonce: str) -> str:
-    run = f"{_program(become)} {{}}{_as_user(become, start)}"
+    run = f"{program_of(become)} {{}}{_as_user(become, start)}"
     if become.method == "su":
         # Anyone but root is asked for a password, which su would take from stdin, where the agent is.
         as_root = f"exec env LC_ALL=C {run.format('')}"
@@ -154,7 +155,9 @@ def _relayed(become: Become, start: str, nonce: str) -> str:
     given = "exec <&9 9<&-; " if on_terminal else ""
     inner = f"{given}echo {READY} {nonce} >&2; echo; echo {READY} {nonce}; {start}"
     stdin = "tty" if on_terminal else "pipe"
-    return f"{shlex.quote(_relay())} {nonce} {_PATIENCE} {stdin} {_program(become)} {_as_user(become, inner)}"
+    return (
+        f"{shlex.quote(_relay())} {nonce} {_PATIENCE} {stdin} {program_of(become)} {_as_user(become, inner)}"
+    )
 
 
 @cache

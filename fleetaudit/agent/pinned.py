@@ -13,12 +13,13 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
 from fleetaudit import __version__
+from fleetaudit.agent.becoming import check, program_of
 from fleetaudit.agent.payload import AgentConfig, agent_source, check_nonce
 from fleetaudit.errors import BecomeError, OutputError
 from fleetaudit.model import Host
@@ -74,10 +75,11 @@ def pinned_command(host: Host, nonce: str) -> str:
     path = plain_path(host.agent_path or "")
     run = f"exec {path}"
     if host.become is not None:
-        user = shlex.quote(host.become.user)
+        check(replace(host.become, password=None))
+        user, program = shlex.quote(host.become.user), program_of(host.become)
         methods = {
-            "sudo": f"exec env LC_ALL=C sudo -n -u {user} -- {path}",
-            "doas": f"exec doas -n -u {user} {path}",
+            "sudo": f"exec env LC_ALL=C {program} -n -u {user} -- {path}",
+            "doas": f"exec env LC_ALL=C {program} -n -u {user} {path}",
         }
         if host.become.method not in methods:
             method = visible(host.become.method)[:80]

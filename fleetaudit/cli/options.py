@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from fleetaudit.agent.payload import ARGV_MODES, AgentConfig
+from fleetaudit.escalation import METHODS
 from fleetaudit.model import Boundary, Severity
 from fleetaudit.pacing import parse_share
 from fleetaudit.transport.options import HostKeyChecking
@@ -39,12 +40,15 @@ class Connecting:
 
     user: str | None
     ask_pass: bool
+    pass_command: str | None
+    pass_keyring: str | None
     private_key: str | None
     become: bool
     become_user: str | None
     become_method: str | None
     ask_become_pass: bool
     become_pass_command: str | None
+    become_pass_keyring: str | None
     forks: int
     timeout: float
     deadline: float
@@ -186,14 +190,17 @@ TARGETS = _all(
 CONNECTION = _all(
     click.option("-u", "--user", help="Remote user where the inventory names none."),
     click.option("-k", "--ask-pass", is_flag=True, help="Ask for the SSH password."),
+    click.option("--pass-command", metavar="COMMAND", help="Its first line of output is that password."),
+    click.option("--pass-keyring", metavar="SERVICE:USER", help="That password is in your keyring."),
     click.option("--private-key", metavar="FILE", help="Private key where the inventory names none."),
     click.option("-b", "--become", is_flag=True, help="Run the agent with privileges."),
     click.option("--become-user", help="User to become (default root)."),
-    click.option("--become-method", type=click.Choice(["sudo", "doas", "su"]), help="How (default sudo)."),
+    click.option("--become-method", type=click.Choice(METHODS), help="How (default sudo)."),
     click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the password that become needs."),
     click.option(
         "--become-pass-command", metavar="COMMAND", help="Its first line of output is that password."
     ),
+    click.option("--become-pass-keyring", metavar="SERVICE:USER", help="That password is in your keyring."),
     click.option(
         "-f",
         "--forks",

@@ -1,11 +1,13 @@
-"""Where the passwords that hosts ask for come from: a terminal, a command or an environment variable."""
+"""Where the passwords that hosts ask for come from: a terminal, a command, a keyring or the environment."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import click
 
@@ -14,23 +16,56 @@ from fleetaudit.model import Secret
 from fleetaudit.text import visible
 
 BECOME_VARIABLE = "FLEETAUDIT_BECOME_PASSWORD"
+SSH_VARIABLE = "FLEETAUDIT_PASSWORD"
 _MAX_OUTPUT = 4096  # bytes a password command may print: the first line is the password
 
 
-def become_password(*, ask: bool, pass_command: str | None) -> Secret | None:
-    """The one password for become: from the terminal, else the command, else the environment, else None.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options say of one password: to ask for it, a command, SERVICE:USER of a keyring."""
 
-    Raises ConfigError. The variable is taken out of the environment, so that no command that fleetaudit
-    starts (a proxy command, ansible-inventory) inherits it.
+    ask: bool = False
+    command: str | None = None
+    keyring: str | None = None
+
+
+def passwords(ssh: Wanted, become: Wanted) -> tuple[Secret | None, Secret | None]:
+    """The one password for SSH and the one for become, for hosts whose inventory has none; None: no password.
+
+    Raises ConfigError. The variables are taken out of the environment first, so that no command that
+    fleetaudit starts (a password command, a proxy command, ansible-inventory) inherits them.
     """
-    stated = os.environ.pop(BECOME_VARIABLE, None)
-    if ask and pass_command is not None:
-        raise ConfigError(Problem("-K and --become-pass-command contradict each other", hint="leave one out"))
-    if ask:
-        return ask_for("become password")
-    if pass_command is not None:
-        return run_for_password(pass_command, "--become-pass-command")
-    return _checked(stated, BECOME_VARIABLE) if stated is not None else None
+    variables = {name: os.environ.pop(name, None) for name in (SSH_VARIABLE, BECOME_VARIABLE)}
+    _refuse_contradiction(ssh, "-k", "--pass")
+    _refuse_contradiction(become, "-K", "--become-pass")
+
+    def first(wanted: Wanted, what: str, option: str, variable: str) -> Secret | None:
+        if wanted.ask:
+            return ask_for(what)
+        if wanted.command is not None:
+            return run_for_password(wanted.command, f"{option}-command")
+        if wanted.keyring is not None:
+            return look_up(wanted.keyring, f"{option}-keyring")
+        stated = variables[variable]
+        return None if stated is None else _checked(stated, variable)
+
+    return (
+        first(ssh, "SSH password", "--pass", SSH_VARIABLE),
+        first(become, "become password", "--become-pass", BECOME_VARIABLE),
+    )
+
+
+def _refuse_contradiction(wanted: Wanted, letter: str, option: str) -> None:
+    given = {
+        letter: wanted.ask or None,
+        f"{option}-command": wanted.command,
+        f"{option}-keyring": wanted.keyring,
+    }
+    said = [name for name, value in given.items() if value is not None]
+    if len(said) > 1:
+        raise ConfigError(
+            Problem(f"{' and '.join(said)} contradict each other", hint="leave all but one out")
+        )
 
 
 def ask_for(what: str) -> Secret:
@@ -66,6 +101,28 @@ def run_for_password(line: str, option: str) -> Secret:
     except UnicodeDecodeError:
         raise ConfigError(Problem(f"{option}: what it printed is not UTF-8")) from None
     return _checked(text, option)
+
+
+def look_up(name: str, option: str) -> Secret:
+    """What the user's keyring has for `SERVICE:USER`. Raises ConfigError if there is nothing."""
+    service, colon, user = name.rpartition(":")
+    if not (service and colon and user):
+        problem = f"{option}: '{visible(name)}' is not SERVICE:USER"
+        raise ConfigError(Problem(problem, hint=f"write for example {option} fleet:audit"))
+    try:
+        keyring = importlib.import_module("keyring")
+    except ImportError as error:
+        hint = "pip install 'fleetaudit[keyring]', or use the command option for another store"
+        raise ConfigError(Problem(f"{option}: there is no keyring: {error}", hint=hint)) from error
+    try:
+        found = keyring.get_password(service, user)
+    except keyring.errors.KeyringError as error:
+        message = f"{option}: the keyring does not answer: {visible(str(error))[:300]}"
+        raise ConfigError(Problem(message, hint="unlock it, or use the command option")) from error
+    if found is None:
+        message = f"{option}: the keyring has no password of '{visible(user)}' for '{visible(service)}'"
+        raise ConfigError(Problem(message, hint=f"keyring set {shlex.quote(service)} {shlex.quote(user)}"))
+    return _checked(found, option)
 
 
 def _split(line: str, option: str) -> list[str]:

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Connecting, Targeting, parse_budget
-from fleetaudit.cli.passwords import ask_for, become_password
+from fleetaudit.cli.passwords import Wanted, passwords
 from fleetaudit.cli.progress import observer
 from fleetaudit.cli.state import Recording
 from fleetaudit.cli.terminal import asking_at_terminal
 from fleetaudit.collection import Collection
 from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.inventory import Stated, apply
-from fleetaudit.model import Host, Secret
+from fleetaudit.model import Host
 from fleetaudit.session import Options, Targets, asking, find
 from fleetaudit.transport import SshOptions
 
@@ -97,14 +97,17 @@ def ssh_options(connecting: Connecting) -> SshOptions:
 def _options(given: Connecting, *, ask: bool = False) -> Options:
     """The library's options. With `ask`, passwords are asked for: hosts have them once they are found."""
     budget = parse_budget(given.agent_budget)
+    for_ssh = Wanted(given.ask_pass, given.pass_command, given.pass_keyring)
+    for_become = Wanted(given.ask_become_pass, given.become_pass_command, given.become_pass_keyring)
+    password, become_password = passwords(for_ssh, for_become) if ask else (None, None)
     return Options(
         user=given.user,
-        password=ask_for("SSH password") if ask and given.ask_pass else None,
+        password=password,
         private_key=given.private_key or None,
         become=given.become,
         become_user=given.become_user,
         become_method=given.become_method,
-        become_password=_become_password(given) if ask else None,
+        become_password=become_password,
         forks=given.forks,
         timeout=given.timeout,
         deadline=given.deadline,
@@ -122,7 +125,3 @@ def _options(given: Connecting, *, ask: bool = False) -> Options:
         agent_mib=budget.budget_mib,
         agent_path=given.agent_path,
     )
-
-
-def _become_password(given: Connecting) -> Secret | None:
-    return become_password(ask=given.ask_become_pass, pass_command=given.become_pass_command)

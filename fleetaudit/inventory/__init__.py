@@ -179,7 +179,7 @@ def _hosts(members: Sequence[Member], home: str, overrides: Overrides) -> tuple[
     hosts: list[Host] = []
     problems: list[Problem] = []
     for member in members:
-        stated, found = state(member, home)
+        stated, found = state(member, home, overrides.become_method or "sudo")
         problems += found
         hosts.append(apply(stated, overrides))
     if problems:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fleetaudit.errors import Place
+from fleetaudit.escalation import METHODS, PASSWORDLESS
 from fleetaudit.inventory.tree import Tree
 from fleetaudit.model import NO_MAPPING, Become, Boundary, Host, HostContext, Jump, Secret
 
-BECOME_METHODS: Final = ("sudo", "doas", "su")
+BECOME_METHODS: Final = METHODS
 
 
 class Mistake(ValueError):
@@ -62,7 +63,8 @@ class Stated:
     become_method: str | None = None
     become_user: str | None = None
     become_password: Secret | None = None
-    sudo_password: Secret | None = None  # ansible_sudo_pass: for sudo only
+    become_exe: str | None = None
+    become_flags: tuple[str, ...] = ()
     interpreter: str | None = None
     boundary: Boundary | None = None
     jumps: tuple[Jump, ...] = ()
@@ -102,9 +104,11 @@ def _become(stated: Stated, overrides: Overrides) -> Become | None:
     if not wanted:
         return None
     method = stated.become_method or overrides.become_method or "sudo"
-    password = stated.sudo_password if method == "sudo" else None
+    asked_for = None if method in PASSWORDLESS else overrides.become_password  # -K is for the others
     return Become(
         method=method,
         user=stated.become_user or overrides.become_user or "root",
-        password=password or stated.become_password or overrides.become_password,
+        password=stated.become_password or asked_for,
+        exe=stated.become_exe,
+        flags=stated.become_flags,
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from fleetaudit import plugins
+from fleetaudit import escalation, plugins
 from fleetaudit.errors import Place, Problem
+from fleetaudit.escalation import PASSWORDLESS
 from fleetaudit.inventory import ssh_args
 from fleetaudit.inventory.base import BECOME_METHODS, Mistake, Stated
 from fleetaudit.inventory.tree import Member, Variable
@@ -33,22 +34,33 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "transport": ("ansible_connection", "fleetaudit_transport"),
     "become": ("ansible_become",),
     "become_method": ("ansible_become_method",),
-    "become_user": ("ansible_become_user",),
-    "become_password": ("ansible_become_password", "ansible_become_pass"),
-    "sudo_password": ("ansible_sudo_pass",),
     "interpreter": ("ansible_python_interpreter",),
     "boundary": ("fleetaudit_boundary",),
     "agent_path": ("fleetaudit_agent",),
     "ssh_args": _SSH_ARGS,
     "policy_vars": ("policy_vars",),
 }
-_UNDERSTOOD: Final = frozenset(name for names in _SPELLINGS.values() for name in names)
+# Ansible's become plugins read these names, then those with the method's own name in place of "become".
+_BECOME: Final[Mapping[str, tuple[str, ...]]] = {
+    "user": ("ansible_become_user",),
+    "pass": ("ansible_become_password", "ansible_become_pass"),
+    "exe": ("ansible_become_exe",),
+    "flags": ("ansible_become_flags",),
+}
+_UNDERSTOOD: Final = frozenset(
+    (
+        *(name for names in _SPELLINGS.values() for name in names),
+        *(name for names in _BECOME.values() for name in names),
+        *(f"ansible_{method}_{what}" for method in BECOME_METHODS for what in _BECOME),
+    )
+)
 
 # What the audit does anyway, or never uses: nothing is reached differently without it.
 _HARMLESS: Final = frozenset(
     {
         "ansible_control_path",
         "ansible_control_path_dir",
+        "ansible_doas_prompt_l10n",
         "ansible_shell_executable",
         "ansible_shell_type",
         "ansible_ssh_pipelining",
@@ -57,10 +69,11 @@ _HARMLESS: Final = frozenset(
         "ansible_ssh_transfer_method",
         "ansible_ssh_use_tty",
         "ansible_ssh_verbosity",
+        "ansible_su_prompt_l10n",
     }
 )
 _REACHING: Final = re.compile(
-    r"ansible_(?:ssh|sshpass|connection|paramiko|become|sudo|su|doas|private_key|host_key|control|shell)(?:_|\Z)"
+    r"ansible_(?:ssh|sshpass|connection|paramiko|become|sudo|su|doas|run0|private_key|host_key|control|shell)(?:_|\Z)"
 )
 _TRANSPORTS: Final = {
     "ssh": "ssh",
@@ -97,12 +110,17 @@ def secret_name(name: str) -> bool:
     return _SECRET_WORD.search(name) is not None
 
 
-def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
-    """What the host's merged variables say, and every mistake in them. `home` stands for ~ in key paths."""
+def state(member: Member, home: str, method: str = "sudo") -> tuple[Stated, tuple[Problem, ...]]:
+    """What the host's merged variables say, and every mistake in them.
+
+    `home` stands for ~ in key paths, `method` is how users are changed where no variable says it.
+    """
     reader = _Reader(member)
     reader.refuse_what_reaches()
     boundary = reader.get("boundary", _one_of(tuple(boundary.value for boundary in Boundary)))
     way = reader.way()
+    stated_method = reader.get("become_method", _method)
+    become = reader.become(stated_method or method)
     stated = Stated(
         name=member.name,
         address=reader.get("address", _word),
@@ -112,10 +130,11 @@ def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
         private_key=reader.get("private_key", lambda value: _expand(_text(value), home)),
         transport=reader.get("transport", _transport),
         become=reader.get("become", _flag),
-        become_method=reader.get("become_method", _method),
-        become_user=reader.get("become_user", _word),
-        become_password=reader.get("become_password", _secret),
-        sudo_password=reader.get("sudo_password", _secret),
+        become_method=stated_method,
+        become_user=become.user,
+        become_password=become.password,
+        become_exe=become.exe,
+        become_flags=become.flags,
         interpreter=reader.get("interpreter", _interpreter),
         boundary=Boundary(boundary) if boundary else None,
         jumps=way.jumps,
@@ -128,6 +147,13 @@ def state(member: Member, home: str) -> tuple[Stated, tuple[Problem, ...]]:
     return stated, tuple(reader.problems)
 
 
+class _Becoming(NamedTuple):
+    user: str | None
+    password: Secret | None
+    exe: str | None
+    flags: tuple[str, ...]
+
+
 class _Reader:
     """Reads one host's variables, noting every mistake."""
 
@@ -137,8 +163,29 @@ class _Reader:
 
     def get(self, what: str, convert: Callable[[object], T]) -> T | None:
         """The value of the last spelling that is set, or None."""
+        return self._last(_SPELLINGS[what], convert)
+
+    def become(self, method: str) -> _Becoming:
+        """How this method is used here. A password for a method that takes none is a mistake."""
+
+        def last(what: str, convert: Callable[[object], T]) -> T | None:
+            return self._last((*_BECOME[what], f"ansible_{method}_{what}"), convert)
+
+        def no_secret(_: object) -> Secret:
+            raise Mistake(
+                f"{method} takes no password from here", "remove it, or set ansible_become_method: sudo"
+            )
+
+        return _Becoming(
+            last("user", _word),
+            last("pass", no_secret if method in PASSWORDLESS else _secret),
+            last("exe", _program),
+            last("flags", lambda value: _flags(method, value)) or (),
+        )
+
+    def _last(self, names: Sequence[str], convert: Callable[[object], T]) -> T | None:
         found: T | None = None
-        for name in _SPELLINGS[what]:
+        for name in names:
             variable = self._variables.get(name)
             if variable is None or variable.value is None:
                 continue
@@ -282,6 +329,22 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[object], str]:
 
 def _method(value: object) -> str:
     return _one_of(BECOME_METHODS)(_COLLECTION.sub("", _text(value), count=1))
+
+
+def _program(value: object) -> str:
+    try:
+        return escalation.program(_text(value))
+    except ValueError as error:
+        raise Mistake(str(error), "write for example /usr/local/bin/sudo; flags have a variable") from None
+
+
+def _flags(method: str, value: object) -> tuple[str, ...]:
+    if value == "":
+        return ()
+    try:
+        return escalation.flags(method, _text(value))
+    except ValueError as error:
+        raise Mistake(str(error), "remove it") from None
 
 
 def _transport(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.util
 import json
 import os
 import pty
@@ -25,7 +26,7 @@ USER = "fa-secretive"
 # Each has a core that no quoting changes, between characters that each reader of a line treats otherwise.
 SSH, BECOME, WRONG = (f"{core} '\"$(x)\\%é&<" for core in ("Zq7sshword", "Zq7becomeword", "Zq7wrongword"))
 SECRETS = (SSH, BECOME, WRONG)
-VARIABLE = "FLEETAUDIT_BECOME_PASSWORD"
+VARIABLE, SSH_VARIABLE = "FLEETAUDIT_BECOME_PASSWORD", "FLEETAUDIT_PASSWORD"
 Found = dict[str, object]
 
 
@@ -46,10 +47,22 @@ def everything(folder: Path) -> dict[str, Found]:
     rules = Path("/etc/sudoers.d/fleetaudit-secretive")
     rules.write_text(f"Defaults rootpw,timestamp_timeout=0\n{USER} ALL=(root) ALL\n")  # root's own is another
     rules.chmod(0o440)
+    Path("/etc/doas.conf").write_text(f"permit {USER} as root\n")
     (folder / "sshd").mkdir()
     with running_sshd(folder / "sshd", "PasswordAuthentication yes", "LogLevel DEBUG3") as sshd:
         ways = Ways(folder, sshd)
+        su, doas = {"ansible_become_method": "su"}, {"ansible_become_method": "doas"}
+        stored = importlib.util.find_spec("keyring") is not None  # the dev extra has it
         return {
+            "su": ways.audit("su", su, variable=BECOME, ssh_variable=SSH),
+            "doas": ways.audit(
+                "doas",  # asks for the user's own password
+                doas,
+                ssh_command=SSH,
+                keyring=SSH if stored else None,
+                command=None if stored else SSH,
+            ),
+            "wrong su": ways.audit("wrong_su", {**su, "ansible_password": SSH}, variable=WRONG),
             "terminal": ways.audit("terminal", {}, "-k", terminal=(SSH,), command=BECOME),
             "environment": ways.audit("environment", {"ansible_password": SSH}, variable=BECOME),
             "both asked": ways.audit("both_asked", {}, "-k", "-K", terminal=(SSH, BECOME)),
@@ -74,16 +87,25 @@ class Ways:
         terminal: tuple[str, ...] = (),
         command: str | None = None,
         variable: str | None = None,
+        ssh_command: str | None = None,
+        ssh_variable: str | None = None,
+        keyring: str | None = None,
     ) -> Found:
         """One audit at the highest verbosity, everything written that can be; then all of it is searched."""
         given, written = self._folder / f"{name}.given", self._folder / f"{name}.written"
         given.mkdir()
         written.mkdir()
         arguments = [*self._inputs(given, variables), *options, *_outputs(written)]
-        if command is not None:
-            (given / "password").write_text(command + "\n")
-            arguments += ["--become-pass-command", shlex.join(["cat", str(given / "password")])]
-        environment = os.environ | {"HOME": str(written)} | ({VARIABLE: variable} if variable else {})
+        for option, word in (("--become-pass-command", command), ("--pass-command", ssh_command)):
+            if word is not None:
+                (given / option[2:]).write_text(word + "\n")
+                arguments += [option, shlex.join(["cat", str(given / option[2:])])]
+        stated = {"HOME": str(written), VARIABLE: variable, SSH_VARIABLE: ssh_variable}
+        if keyring is not None:
+            (given / "stored").write_text(keyring)
+            arguments += ["--become-pass-keyring", f"{given / 'stored'}:audit"]
+            stated["PYTHON_KEYRING_BACKEND"] = "tests.become.stored.Stored"
+        environment = os.environ | {name: word for name, word in stated.items() if word is not None}
         with watching(written / "state") as seen:
             status, tty = run(arguments, environment, written, terminal)
             spared = seen.pop("spared")
@@ -199,7 +221,7 @@ def _look_at(entry: Path, seen: dict[str, set[str]]) -> None:
     with contextlib.suppress(OSError):
         line = (entry / "cmdline").read_bytes()
         surroundings = (entry / "environ").read_bytes()
-        if b"FLEETAUDIT-PASSWORD" in line:
+        if b"FLEETAUDIT-READY" in line:
             seen["sudo"].add(entry.name)
         if tells(line):
             seen["leaks"].add(f"command line of {line!r}")

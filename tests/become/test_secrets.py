@@ -37,7 +37,7 @@ def found() -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("way", ["terminal", "environment", "both asked"])
+@pytest.mark.parametrize("way", ["terminal", "environment", "both asked", "su", "doas"])
 def test_passwords_that_work_are_seen_nowhere(found: dict[str, Any], way: str) -> None:
     audit = found[way]
     assert audit["host"] in ("ok", "partial"), audit
@@ -47,7 +47,10 @@ def test_passwords_that_work_are_seen_nowhere(found: dict[str, Any], way: str) -
     assert audit["sudo_seen"], "the watcher was too slow to see sudo: its silence would prove nothing"
 
 
-@pytest.mark.parametrize(("way", "status"), [("wrong become", "become_failed"), ("wrong ssh", "auth_failed")])
+@pytest.mark.parametrize(
+    ("way", "status"),
+    [("wrong become", "become_failed"), ("wrong ssh", "auth_failed"), ("wrong su", "become_failed")],
+)
 def test_passwords_that_are_refused_are_not_repeated(found: dict[str, Any], way: str, status: str) -> None:
     assert found[way]["host"] == status, found[way]
     assert found[way]["leaks"] == []

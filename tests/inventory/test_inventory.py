@@ -120,10 +120,10 @@ def test_every_variable_reaches_its_field() -> None:
     assert (new.address, new.port, new.user) == ("192.0.2.1", 2222, "old-name-wins")
     assert new.password == Secret("s3cret {x")
     assert (new.private_key, new.interpreter) == ("/home/me/.ssh/id", "/usr/bin/python3")
-    assert new.become == Become("doas", "admin", Secret("pw1"))
+    assert new.become == Become("doas", "admin", Secret("pw1"), "/opt/bin/doas")
     assert (old.address, old.port, old.password) == ("192.0.2.2", 2223, Secret("pw2"))
     assert (old.private_key, old.interpreter, old.transport) == ("/keys/id", None, "ssh")
-    assert old.become == Become("sudo", "root", Secret("pw4"))
+    assert old.become == Become("sudo", "root", Secret("pw4"), flags=("-H", "-g", "wheel", "--chdir=/"))
     assert (here.transport, here.become, here.context.boundary) == ("local", None, Boundary.CONTAINER)
 
 
