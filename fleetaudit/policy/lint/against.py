@@ -14,12 +14,12 @@ from typing import Final
 
 from fleetaudit.errors import Problem
 from fleetaudit.model import Outcome, Owner, Process, Verdict
-from fleetaudit.policy.checks.allow_owners import AllowOwners
-from fleetaudit.policy.checks.base import Case, holders
+from fleetaudit.policy.checks.base import Case
+from fleetaudit.policy.entry_use import entry_lists, used
 from fleetaudit.policy.evaluate import cases, evaluate
 from fleetaudit.policy.lint.base import Entry, Leaf, Subject, entries, leaves, matchers
 from fleetaudit.policy.lint.overlap import covers, implies
-from fleetaudit.policy.matchers import OwnerMatcher, Trust, compile_owner
+from fleetaudit.policy.matchers import Trust, compile_owner
 from fleetaudit.policy.model import CompiledRule, Policy, Rule
 from fleetaudit.policy.values import Bindings
 
@@ -79,9 +79,9 @@ class FleetUse:
 
     def _add_case(self, use: _Use, compiled: CompiledRule, case: Case) -> None:
         use.checked += len(case.listeners)
-        for check in compiled.checks:
-            if isinstance(check, AllowOwners):
-                use.used |= used_entries(check, case)
+        for name, listed, trust in entry_lists(compiled):
+            if name == "allow_owners":
+                use.used |= used(listed, trust, case)
 
     def _compare(self, judged: Sequence[tuple[Policy, Rule, CompiledRule, Case]]) -> None:
         """Keep, for each rule, those others that looked at all it looked at, on every host so far."""
@@ -192,22 +192,6 @@ class FleetUse:
         if any(same.match(Owner(Process(0, exe=path)), Trust.DENY) for path in self._paths):
             return []
         return sorted(path for path in self._paths if _resolves(wanted, name, path))[:3]
-
-
-def used_entries(check: AllowOwners, case: Case) -> set[int]:
-    """The places of the allow entries that let some holder of a selected listener pass."""
-    used: set[int] = set()
-    for listener in case.listeners:
-        held = holders((listener,))
-        for place, entry in enumerate(check.entries):
-            kernel = entry.kernel and listener.owner_state == "kernel" and not held
-            if kernel or any(_matches(entry, owner) for owner in held):
-                used.add(place)
-    return used
-
-
-def _matches(entry: OwnerMatcher, owner: Owner) -> bool:
-    return entry.match(owner, Trust.ALLOW) is True
 
 
 def _resolves(wanted: str, name: str, path: str) -> bool:
