@@ -381,6 +381,34 @@ class Result:
     checked: int = 0
     findings: tuple[Finding, ...] = ()
     policy_sha256: str = ""
+    line: int = 0  # of the rule in the policy's file; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What approves an owner of a listener: an entry of a rule's allow list, or the rule that requires it.
+
+    `entry` counts from 1; 0 is the rule itself. The rest is what the entry says, or else its rule.
+    """
+
+    policy: str
+    rule: str
+    entry: int = 0
+    reason: str = ""
+    owner_team: str = ""
+    reviewed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Who approves what on one host; computed when asked, since most reports do not ask.
+
+    `approved` says whether some rule approves the listener (None: not known), `by` what approves this owner
+    of it (None: the socket itself, which is the kernel's own).
+    """
+
+    approved: Callable[[Listener], bool | None] = lambda _listener: None
+    by: Callable[[Listener, Owner | None], tuple[Approval, ...]] = lambda _listener, _owner: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +420,7 @@ class HostAudit:
     endpoints: int = 0
     unapproved: int = 0
     judged: bool = True  # False: no policy selects this host
+    register: Register = field(default_factory=Register, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

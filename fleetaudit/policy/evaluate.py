@@ -14,6 +14,7 @@ from fleetaudit.model import Finding, HostAudit, Listener, Missing, Outcome, Own
 from fleetaudit.policy.checks.base import Case, endpoints
 from fleetaudit.policy.matchers import compile_selector
 from fleetaudit.policy.model import CompiledRule, Policy, Rule
+from fleetaudit.policy.register import Approving, register
 from fleetaudit.policy.truth import Truth, any_of
 from fleetaudit.policy.values import Bindings, MissingVariable, ValueMistake
 from fleetaudit.policy.view import HostView, sentence, view_of
@@ -36,7 +37,13 @@ def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
     ready = _prepare(view, outcome, [rule for policy in mine for rule in policy.rules])
     view = replace(view, approvals=_approvals(view, ready))
     results = [_judge(outcome, policy, rule, view, ready.get(id(rule))) for policy, rule in _judged(mine)]
-    return HostAudit(outcome, tuple(results), *_count_endpoints(view, outcome.snapshot), judged=bool(mine))
+    return HostAudit(
+        outcome,
+        tuple(results),
+        *_count_endpoints(view, outcome.snapshot),
+        judged=bool(mine),
+        register=register(view, _approving(mine, ready)),
+    )
 
 
 def _judged(policies: Sequence[Policy]) -> Iterator[tuple[Policy, Rule]]:
@@ -152,6 +159,7 @@ def _result(
             for finding in findings
         ),
         policy_sha256=policy.sha256,
+        line=rule.place.line,
     )
 
 
@@ -188,6 +196,15 @@ def _approvals(view: HostView, ready: Mapping[int, _Ready | None]) -> dict[int, 
         id(listener): any_of(column[place] for column in asked)
         for place, listener in enumerate(view.listeners)
     }
+
+
+def _approving(policies: Sequence[Policy], ready: Mapping[int, _Ready | None]) -> tuple[Approving, ...]:
+    found = ((policy, rule, ready.get(id(rule))) for policy in policies for rule in policy.rules)
+    return tuple(
+        Approving(policy.name, rule, it.compiled, it.selected)
+        for policy, rule, it in found
+        if it is not None and it.selected is not None
+    )
 
 
 def _count_endpoints(view: HostView, snapshot: Snapshot) -> tuple[int, int]:

@@ -49,6 +49,14 @@ RENDERERS: Final[Mapping[str, Format]] = MappingProxyType(
             "fleetaudit.report.csv_rows:csv_rows",
             MappingProxyType({".meta.json": "fleetaudit.report.csv_rows:csv_meta"}),
         ),
+        "csv-listeners": Format(
+            "the port register: one row per owner of each endpoint, and what approves it",
+            "fleetaudit.report.listener_rows:listener_rows",
+            MappingProxyType({".meta.json": "fleetaudit.report.csv_rows:csv_meta"}),
+        ),
+        "junit": Format("for CI servers: one test case per rule and host", "fleetaudit.report.junit:junit"),
+        "markdown": Format("a job summary, at most 1 MiB", "fleetaudit.report.markdown:markdown"),
+        "github": Format("annotations of a GitHub job", "fleetaudit.report.annotations:github"),
     }
 )
 

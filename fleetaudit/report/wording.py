@@ -28,15 +28,21 @@ def holders(finding: Finding) -> tuple[Holder, ...]:
 
     The finding may be about an endpoint of several sockets; the holders of the others are in its owners.
     """
-    listener = finding.listener
-    concerned = {_identity(owner) for owner in finding.owners}
-    real, suspects = (listener.owners, listener.held_by) if listener else ((), ())
-    only_suspects = {_identity(owner) for owner in suspects} - {_identity(owner) for owner in real}
-    unique = {_identity(owner): owner for owner in (*suspects, *real, *finding.owners)}
-    return tuple(Holder(unique[key], key in concerned, key in only_suspects) for key in sorted(unique))
+    return holders_of((finding.listener,) if finding.listener else (), finding.owners)
 
 
-def _identity(owner: Owner) -> tuple[int, int]:
+def holders_of(listeners: Sequence[Listener], concerned: Sequence[Owner] = ()) -> tuple[Holder, ...]:
+    """Everybody who holds one of the listeners, and those that a finding is about, by pid."""
+    real = [owner for listener in listeners for owner in listener.owners]
+    suspects = [owner for listener in listeners for owner in listener.held_by]
+    marked = {identity(owner) for owner in concerned}
+    only_suspects = {identity(owner) for owner in suspects} - {identity(owner) for owner in real}
+    unique = {identity(owner): owner for owner in (*suspects, *real, *concerned)}
+    return tuple(Holder(unique[key], key in marked, key in only_suspects) for key in sorted(unique))
+
+
+def identity(owner: Owner) -> tuple[int, int]:
+    """What makes two owners the same process: pid and start time; -1 for one that is not known."""
     start = owner.process.start_time
     return (owner.process.pid, -1 if isinstance(start, Missing) else start)
 

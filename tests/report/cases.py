@@ -135,7 +135,11 @@ def reached(
     snapshot = Snapshot(
         host,
         coverage,
-        (),
+        tuple(
+            dict.fromkeys(
+                finding.listener for found in results for finding in found.findings if finding.listener
+            )
+        ),
         {},
         collected_at="2026-11-22T10:00:02.250Z",
         boot_id="b007",

@@ -9,15 +9,29 @@ from fleetaudit.report import RENDERERS, RenderOptions, formats, parts
 
 
 def test_every_format_loads_and_its_main_file_has_no_suffix() -> None:
-    assert formats() == tuple(RENDERERS) == ("text", "json", "jsonl", "csv")
+    assert (
+        formats()
+        == tuple(RENDERERS)
+        == (
+            "text",
+            "json",
+            "jsonl",
+            "csv",
+            "csv-listeners",
+            "junit",
+            "markdown",
+            "github",
+        )
+    )
     for name in formats():
         suffixes = [part.suffix for part in parts(name, RenderOptions())]
         assert suffixes[0] == ""
         assert "" not in suffixes[1:]
 
 
-def test_csv_brings_its_denominators_along() -> None:
-    assert [part.suffix for part in parts("csv", RenderOptions())] == ["", ".meta.json"]
+@pytest.mark.parametrize("name", ["csv", "csv-listeners"])
+def test_csv_brings_its_denominators_along(name: str) -> None:
+    assert [part.suffix for part in parts(name, RenderOptions())] == ["", ".meta.json"]
 
 
 @pytest.mark.parametrize(
