@@ -258,7 +258,10 @@ data = sys.stdin.buffer.read()
 os.write(1, data[::-1])
 sys.exit(7)
 """
-INTERPRETERS = sorted(Path("/root/.pyenv/versions").glob("3.*/bin/python3")) or [Path(sys.executable)]
+INTERPRETERS = sorted(
+    (Path.home() / ".pyenv" / "versions").glob("3.*/bin/python3"),
+    key=lambda path: [*map(int, path.parts[-3].split("."))],
+) or [Path(sys.executable)]
 
 
 @pytest.mark.parametrize("python", [INTERPRETERS[0], INTERPRETERS[-1]], ids=["oldest", "newest"])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.become.once import alone
+
 ALL = "USER ALL=(root) ALL\n"
 DOAS = "permit USER as root\n"
 CODE = "sed -i '1i auth required pam_google_authenticator.so' /etc/pam.d/"  # a second factor, asked for first
@@ -75,16 +72,9 @@ CASES: Final[list[tuple[dict[str, Any], str]]] = [
 
 
 @pytest.fixture(scope="module")
-def found() -> list[str]:
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-        pytest.skip("only root, and where mount namespaces are allowed, may try this")
-    line = ["unshare", "-m", sys.executable, "-m", "tests.become.refused"]
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     cases = json.dumps([case for case, _ in CASES])
-    done = subprocess.run(
-        line, cwd=ROOT, input=cases, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = json.loads(alone(tmp_path_factory, "tests.become.refused", cases))
     assert isinstance(told, list)
     return told
 

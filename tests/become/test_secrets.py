@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.become import secretive
+from tests.become.once import alone
 
-ROOT = Path(__file__).parents[2]
 OUTPUTS = {
     "report.json",
     "report.jsonl",
@@ -26,13 +22,8 @@ OUTPUTS = {
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-        pytest.skip("only root, and where mount namespaces are allowed, may try this")
-    line = ["unshare", "-m", sys.executable, "-m", "tests.become.secretive"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    document = json.loads(alone(tmp_path_factory, "tests.become.secretive"))
     assert isinstance(document, dict)
     return document
 
