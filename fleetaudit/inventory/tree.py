@@ -20,6 +20,9 @@ UNGROUPED: Final = "ungrouped"
 PRIORITY: Final = "ansible_group_priority"
 MAX_ENTRIES: Final = 500_000  # host entries, ranges expanded: what a typing slip in a range must not exceed
 MAX_DEPTH: Final = 50
+ENCRYPTED: Final = object()
+"""The value of a variable that cannot be read. It outdoes others like any value, and no host has the variable
+then: what a group says in its place is not what was meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,8 @@ class Tree:
             variables = inherited | host.variables
             for layer in self._layers:
                 variables |= layer.hosts.get(name, {})
-            members.append(Member(name, host.place, groups_sorted, variables))
+            known = {key: variable for key, variable in variables.items() if variable.value is not ENCRYPTED}
+            members.append(Member(name, host.place, groups_sorted, known))
         return tuple(members)
 
     def _of_groups(self, ordered: Sequence[str]) -> dict[str, Variable]:

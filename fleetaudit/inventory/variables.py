@@ -91,10 +91,9 @@ _TRUE: Final = frozenset({"y", "yes", "on", "1", "true", "t"})
 _FALSE: Final = frozenset({"n", "no", "off", "0", "false", "f"})
 _OWN: Final = "fleetaudit_"
 # Whoever still has these believes that hosts are asked with privileges.
-_GONE: Final = {
-    f"ansible_{old}{rest}": f"ansible_become{new}"
-    for old in ("sudo", "su")
-    for rest, new in (("", ""), ("_user", "_user"), ("_method", "_method"))
+_OLD: Final = {
+    "ansible_sudo": "Ansible no longer reads it: write ansible_become",
+    "ansible_su": "Ansible no longer reads it: write ansible_become, and ansible_become_method: su",
 }
 _OWN_NAMES: Final = tuple(sorted(name.removeprefix(_OWN) for name in _UNDERSTOOD if name.startswith(_OWN)))
 _SECRET_WORD: Final = re.compile(
@@ -108,6 +107,11 @@ _NO_TEMPLATE: Final = "templates are not evaluated; write the value itself"
 def secret_name(name: str) -> bool:
     """Whether the name speaks of a secret, so that the value is not to be shown."""
     return _SECRET_WORD.search(name) is not None
+
+
+def is_read(name: str) -> bool:
+    """Whether the variable is the inventory's own: how a host is reached, and what is audited there."""
+    return name.startswith("ansible_") or name in _UNDERSTOOD
 
 
 def state(member: Member, home: str, method: str = "sudo") -> tuple[Stated, tuple[Problem, ...]]:
@@ -222,11 +226,8 @@ class _Reader:
                 if name.endswith("host_key_checking"):
                     hint = "remove it; host keys are checked, see --host-key-checking"
                 message = f"{visible(name)} is not supported yet"
-                if name in _GONE:
-                    message, hint = (
-                        f"{name} is not supported",
-                        f"Ansible does not read it since 2.8: write {_GONE[name]}",
-                    )
+                if name in _OLD:
+                    message, hint = f"{name} is not supported", _OLD[name]
                 self.problems.append(Problem(message, variable.place, hint))
             elif name.startswith(_OWN):
                 near = difflib.get_close_matches(name.removeprefix(_OWN), _OWN_NAMES, cutoff=0.75)

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Final
 
 from fleetaudit.errors import InventoryError, Place, Problem
+from fleetaudit.inventory.tree import ENCRYPTED
+from fleetaudit.inventory.variables import is_read
 from fleetaudit.text import visible
 from fleetaudit.yamlio import Tags
 
@@ -17,7 +19,6 @@ _MARK: Final = "__ansible_vault"
 _UNSAFE: Final = (
     "__ansible_unsafe"  # text that is no template: so plugins' values came before ansible-core 2.19
 )
-_CONNECTION: Final = "ansible_"
 
 
 class _Sealed(str):
@@ -41,10 +42,10 @@ def refuse(text: bytes, file: str) -> None:
 
 
 def opened(document: Mapping[str, object], decrypt: Callable[[str], str]) -> Mapping[str, object]:
-    """What `ansible-inventory --list` printed, with the encrypted values of `ansible_…` variables decrypted.
+    """What `ansible-inventory --list` printed, with encrypted values decrypted that the inventory reads.
 
-    Only these say how to reach a host, and they never leave the inventory. `readable` leaves out any other
-    variable that holds an encrypted value: nothing here needs it, and policies and reports must not have it.
+    Only these say how to reach a host, and they never leave the inventory. Any other variable that holds an
+    encrypted value is left out in the end: policies and reports must not have it.
     """
     meta = document.get("_meta")
     hosts = meta.get("hostvars") if isinstance(meta, Mapping) else None
@@ -61,7 +62,7 @@ def _opened(variables: Mapping[str, object], decrypt: Callable[[str], str]) -> d
     found: dict[str, object] = {}
     for name, value in variables.items():
         secret = value.get(_MARK) if isinstance(value, Mapping) and len(value) == 1 else None
-        if isinstance(secret, str) and name.startswith(_CONNECTION):
+        if isinstance(secret, str) and is_read(name):
             found[name] = decrypt(secret)
         else:
             found[name] = value
@@ -69,17 +70,17 @@ def _opened(variables: Mapping[str, object], decrypt: Callable[[str], str]) -> d
 
 
 def readable(variables: Mapping[str, object], place: Callable[[str], Place]) -> dict[str, object]:
-    """The variables as plain values, without those that hold something encrypted; `place` tells where one is.
+    """The variables as plain values, ENCRYPTED for those that hold something encrypted; `place` tells where.
 
-    Raises InventoryError for those that say how to reach a host.
+    Raises InventoryError for those that say how to reach a host and what is audited there.
     """
     hidden = {name for name, value in variables.items() if _holds(value)}
-    needed = sorted(name for name in hidden if name.startswith(_CONNECTION))
+    needed = sorted(name for name in hidden if is_read(name))
     if needed:
         raise InventoryError(
             Problem(f"the value of {visible(name)} is encrypted", place(name), REMEDY) for name in needed
         )
-    return {name: _plain(value) for name, value in variables.items() if name not in hidden}
+    return {name: ENCRYPTED if name in hidden else _plain(value) for name, value in variables.items()}
 
 
 def _holds(value: object) -> bool:
