@@ -102,7 +102,8 @@ class Inventory:
 
     def _unknown(self, pattern: HostPattern) -> Iterator[Problem]:
         known = {host.name for host in self.hosts} | set(self.groups)
-        for term in pattern.named():
+        terms = tuple(pattern.named())
+        for term in terms:
             if term.literal and term.name not in known:
                 near = difflib.get_close_matches(term.name, sorted(known), n=3)
                 hint = f"did you mean {' or '.join(map(visible, near))}?" if near else self._names_hint()
@@ -110,6 +111,11 @@ class Inventory:
                 if term.place is None:
                     message = f"host pattern '{visible(pattern.text)}': {message}"
                 yield Problem(message, term.place, hint)
+            elif len(terms) > 1 and not (term.literal or term.operator or any(map(term.fits, known))):
+                message = f"'{visible(term.text)}' fits no host and no group"
+                if term.place is None:
+                    message = f"host pattern '{visible(pattern.text)}': {message}"
+                yield Problem(message, term.place, self._names_hint())
 
     def _fitted(self, term: Term) -> list[str]:
         """What a term fits, in the order that its positions count: groups, then hosts, as Ansible has it.

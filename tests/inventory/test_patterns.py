@@ -154,6 +154,7 @@ def test_files_of_names(tmp_path: Path) -> None:
         ("web1\n!db1\n", "names:2: '!db1' is no name (name hosts or groups, one a line)"),
         ("@names\n", "names:1: '@names' is no name"),
         ("web1\nw 2\n", "names:2: host pattern 'w 2': 'w 2' holds a blank"),
+        ("web1\nprdo*\n", "names:2: 'prdo*' fits no host and no group"),
         ("web[7]\n", "'web' has 3 hosts, none of them there (positions count from 0, both ends included)"),
     ],
 )
@@ -176,6 +177,8 @@ def test_files_that_cannot_be_used(
         ("web[2:1]", "'web' has 3 hosts"),
         ("web[0-1]", "'web[0-1]' may be positions or a glob (write [0:1] for positions, or a regular"),
         ("nope[0]", "no host or group is called 'nope'"),
+        ("web:prdo*", "host pattern 'web:prdo*': 'prdo*' fits no host and no group (groups with"),
+        ("web:~nope[0-9]", "'~nope[0-9]' fits no host and no group"),
         ("@", "@ names no file"),
         ("@none", "none: "),
     ],
@@ -185,3 +188,9 @@ def test_positions_and_files_that_are_nowhere(tmp_path: Path, pattern: str, mess
     with pytest.raises(InventoryError) as caught:
         load([str(tmp_path / "hosts")], home="/").select(pattern)
     assert message in str(caught.value)
+
+
+def test_what_is_excluded_need_not_be_there(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(INI)
+    found = load([str(tmp_path / "hosts")], home="/").select("web:!test*")
+    assert [host.name for host in found] == ["web1", "web10", "web2"]
