@@ -14,18 +14,16 @@ from pathlib import Path
 
 from fleetaudit.agent.launch import AgentConversation, read_frame
 from fleetaudit.cli.judging import conclude
-from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.collection import Agent, Collection
 from fleetaudit.conversation import Conversation, Reply
-from fleetaudit.inputs import read_policies
 from fleetaudit.journal import Journal
 from fleetaudit.judgement import describe_run, require_targets, utc_now
+from fleetaudit.judges import appoint
 from fleetaudit.model import Boundary, Host, HostContext, HostStatus
 from fleetaudit.snapshot import decode_line
 from fleetaudit.transport import SshOptions, Transports
 from fleetaudit.transport.memory import MemoryTransport
-from fleetaudit.where import EVERYWHERE
 
 _FOLDER = Path(__file__).resolve().parent
 _NONCE = "benchmark"
@@ -50,9 +48,9 @@ def audit(snapshot: bytes, count: int, folder: Path) -> None:
         return Reply(0, frame, b"")
 
     agent = Agent(lambda host, nonce: "", lambda host, nonce: AgentConversation(host, nonce, b""), read_frame)
-    policies = read_policies((str(_FOLDER.parent / "policies"), str(_FOLDER / "fleet_policy.yaml")))
+    judges = appoint((str(_FOLDER.parent / "policies"), str(_FOLDER / "fleet_policy.yaml")), utc_now())
     outputs = parse_outputs([f"json={folder}/r.json", f"csv={folder}/r.csv"], quiet=True)
-    counted = require_targets(policies, [(host.name, host.context) for host in hosts])
+    counted = require_targets(judges.policies, [(host.name, host.context) for host in hosts])
     started = utc_now()
     journal = Journal.create(folder, "run")
     transports = Transports(SshOptions(), {"memory": MemoryTransport(answer)})
@@ -62,12 +60,7 @@ def audit(snapshot: bytes, count: int, folder: Path) -> None:
     if len(journal.answered) != count:
         raise RuntimeError(f"{len(journal.answered)} of {count} hosts answered")
     run = describe_run("run", started, counted, (), {})
-    judging = Judging(
-        (), (), (), (), "low", 100.0, allow_unjudged=False, where=(), include_pass=False, quiet=True
-    )
-    conclude(
-        map(decode_line, journal.lines_in_host_order()), policies, run, judging, outputs, where=EVERYWHERE
-    )
+    conclude(map(decode_line, journal.lines_in_host_order()), run, judges, outputs)
     journal.close()
 
 

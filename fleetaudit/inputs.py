@@ -7,14 +7,17 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from fleetaudit import inventory, yamlio
 from fleetaudit.errors import ConfigError, PolicyError, Problem
 from fleetaudit.model import HostContext, Source
+from fleetaudit.policy import waiver_files
 from fleetaudit.policy.load import load
 from fleetaudit.policy.model import Policy
+from fleetaudit.policy.waivers import Waiver
 from fleetaudit.text import visible
 
 
@@ -63,6 +66,29 @@ def read_policies(paths: Sequence[str]) -> tuple[Policy, ...]:
     if problems:
         raise PolicyError(problems)
     return policies
+
+
+def read_waivers(
+    paths: Sequence[str], policies: Sequence[Policy], now: datetime
+) -> tuple[tuple[Waiver, ...], tuple[Source, ...]]:
+    """The waivers of these files, and the files by content. Raises ConfigError with every problem of each."""
+    problems: list[Problem] = []
+    documents, sources = [], []
+    for file in dict.fromkeys(paths):
+        try:
+            data = read_bytes(file)
+            documents.append(yamlio.parse(data, file))
+            sources.append(Source(file, hashlib.sha256(data).hexdigest()))
+        except ConfigError as error:
+            problems += error.problems
+    try:
+        waivers = waiver_files.load(documents, policies, now)
+    except ConfigError as error:
+        problems += error.problems
+        waivers = ()
+    if problems:
+        raise ConfigError(problems)
+    return waivers, tuple(sources)
 
 
 def open_snapshots(paths: Sequence[str], stack: ExitStack) -> list[tuple[str, BinaryIO]]:

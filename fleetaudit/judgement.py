@@ -38,6 +38,7 @@ def describe_run(
     sources: Sequence[Source],
     options: Mapping[str, object],
     *,
+    waivers: Sequence[Source] = (),
     complete: bool = True,
 ) -> Run:
     """Run metadata; the run ends, for the report, when collection does. `options` hold no secret."""
@@ -50,6 +51,7 @@ def describe_run(
         agent_sha256=agent_sha256(),
         policies=tuple(Source(policy.file, policy.sha256, policy.name, count) for policy, count in policies),
         inventory=tuple(sources),
+        waivers=tuple(waivers),
         options=MappingProxyType(dict(sorted(recorded.items()))),
         complete=complete,
     )

@@ -7,180 +7,33 @@ what one host does is a value: a host that was not reached is in the result, nev
 
 from __future__ import annotations
 
-import os
 import tempfile
-import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
-from fleetaudit.collection import Collection
-from fleetaudit.derive import derive
+from fleetaudit.arguments import Paths, paths, several
 from fleetaudit.errors import ConfigError, Problem, ReportError, SnapshotError
 from fleetaudit.events import Observer
-from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
+from fleetaudit.inputs import contexts_of, open_snapshots
 from fleetaudit.journal import Journal
-from fleetaudit.judgement import adjusted, describe_run, new_run_id, report, require_targets, utc_now
-from fleetaudit.model import (
-    Boundary,
-    Host,
-    HostAudit,
-    HostContext,
-    HostStatus,
-    Outcome,
-    Report,
-    Run,
-    Severity,
-    Summary,
-)
-from fleetaudit.policy.choosing import choose
-from fleetaudit.policy.model import Policy
-from fleetaudit.report import RenderOptions, drive, parts
+from fleetaudit.judgement import adjusted, describe_run, new_run_id, require_targets, utc_now
+from fleetaudit.judges import appoint
+from fleetaudit.model import Boundary, Host, HostContext, HostStatus, Outcome, Severity
+from fleetaudit.results import AuditReport, Outcomes
 from fleetaudit.saved import index
-from fleetaudit.session import Options, Targets, asking, find, is_number, listed
+from fleetaudit.session import Options, Targets, asking, find, listed
 from fleetaudit.snapshot import decode_line
-from fleetaudit.summary import Gate, Tally
 from fleetaudit.text import visible
 from fleetaudit.transport import Transport
-from fleetaudit.where import parse
 
 __all__ = ["AuditReport", "Observer", "Options", "Outcomes", "audit", "collect", "evaluate"]
 
-PathLike: TypeAlias = str | os.PathLike[str]
-Paths: TypeAlias = PathLike | Iterable[PathLike]
 InventoryLike: TypeAlias = Paths | Iterable[Host]
 SnapshotsLike: TypeAlias = Paths | Iterable[Outcome]
-
-
-class AuditReport:
-    """Judged hosts, sorted by name: iterate over it, as often as you like, and ask for its `summary`.
-
-    Each pass reads and judges one host at a time, so memory does not grow with the fleet. What the hosts said
-    is kept in an open file until the report is closed (it is a context manager) or forgotten.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        outcomes: Callable[[], Iterable[Outcome]],
-        policies: tuple[Policy, ...],
-        gate: Gate,
-        close: Callable[[], object],
-    ) -> None:
-        self.run = run
-        self._outcomes = outcomes
-        self._policies = policies
-        self._gate = gate
-        self._summary: Summary | None = None
-        self._closing = weakref.finalize(self, close)
-
-    def __iter__(self) -> Iterator[HostAudit]:
-        """Every targeted host with its results, sorted by name. Raises ReportError once closed."""
-        return iter(self.report().audits)
-
-    @property
-    def summary(self) -> Summary:
-        """Counts over all hosts, and the exit code of the command line; the first time, a pass of its own.
-
-        `exit_code` 0 is the only one that means compliant: 3 is a run in which something is not known.
-        """
-        if self._summary is None:
-            whole = self.report()
-            for _ in whole.audits:
-                pass
-            self._summary = whole.summary()
-        return self._summary
-
-    def report(self) -> Report:
-        """A value for a renderer: one pass, and the summary of what has passed. Raises ReportError."""
-        self._require_open()
-        whole = report(self._outcomes(), self._policies, self.run, Tally(self._gate))
-        return replace(whole, audits=self._while_open(whole.audits))
-
-    def render(self, format: str, *, include_pass: bool = False) -> Iterator[bytes]:
-        """A document as the command line's `-o FORMAT=PATH` writes it, in pieces.
-
-        Raises ConfigError for a format that does not exist, ReportError for one that fails.
-        """
-        main = parts(format, RenderOptions(include_pass=include_pass))[0]
-        return _rendered(drive(self.report(), [main.renderer]))
-
-    def close(self) -> None:
-        """Let go of what the hosts said. Calling it twice is fine."""
-        self._closing()
-
-    def _while_open(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
-        """A generator, which holds this report: one that nobody else holds stays open while it is read."""
-        self._require_open()
-        for audit in audits:
-            yield audit
-            self._require_open()
-
-    def _require_open(self) -> None:
-        if not self._closing.alive:
-            raise ReportError("the report was closed")
-
-    def __enter__(self) -> AuditReport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Outcomes(Iterator[Outcome]):
-    """What became of each host of `targets`, in the order in which they end; one outcome for each.
-
-    Hosts are asked from the first `next` on. Exhausting it or closing it (it is a context manager) ends
-    every thread and connection. After `stop`, what remains follows soon, as `not_attempted`.
-    """
-
-    def __init__(
-        self,
-        targets: tuple[Host, ...],
-        options: Options,
-        observer: Observer | None,
-        transports: Mapping[str, Transport] | None,
-    ) -> None:
-        self.targets = targets
-        self._resources = ExitStack()
-        asked = asking(targets, options, observer=observer, transports=transports)
-        self._collection: Collection = self._resources.enter_context(asked)
-        # A generator: forgotten in the middle of a loop, it is closed, and ends the threads.
-        self._flow = self._run(self._resources, self._collection)
-
-    @staticmethod
-    def _run(resources: ExitStack, collection: Collection) -> Generator[Outcome, None, None]:
-        with resources, collection:
-            for collected in collection:
-                yield derive(collected.outcome)
-
-    def __next__(self) -> Outcome:
-        """The next host that is done. Raises ConfigError, the first time, for what cannot work at all."""
-        return next(self._flow)
-
-    def stop(self) -> None:
-        """End early, from any thread; go on iterating to learn of every host."""
-        self._collection.stop()
-
-    def close(self) -> None:
-        """Ask no further, and end all that is under way. Calling it twice is fine."""
-        self._flow.close()
-        self._resources.close()
-
-    def __enter__(self) -> Outcomes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def collect(
@@ -218,6 +71,8 @@ def audit(
     where: Iterable[str] = (),
     tags: Iterable[str] = (),
     skip_tags: Iterable[str] = (),
+    waivers: Paths = (),
+    strict_waivers: bool = False,
     observer: Observer | None = None,
     transports: Mapping[str, Transport] | None = None,
 ) -> AuditReport:
@@ -226,7 +81,8 @@ def audit(
     Arguments are those of `collect`, and `policies`: files, or directories of `*.yaml`. `fail_on`,
     `require_coverage` (percent of the targets) and `allow_unjudged` decide what the summary's exit code is.
     `where` leaves out hosts that say otherwise of themselves: "os.id=debian". Judged are
-    the rules with one of `tags`, if any is given, and none of `skip_tags`.
+    the rules with one of `tags`, if any is given, and none of `skip_tags`. `waivers` are files of accepted
+    violations; with `strict_waivers` those that want attention fail the run.
     What the hosts say is kept in a temporary file without a name. An exception meanwhile, such as
     KeyboardInterrupt, ends every thread and leaves nothing behind.
 
@@ -234,13 +90,21 @@ def audit(
     temporary file cannot be written.
     """
     options = options or Options()
-    conditions = _paths(where, "where")
-    gate = _gate(fail_on, require_coverage, allow_unjudged, conditions)
-    only, skip = _paths(tags, "tags"), _paths(skip_tags, "skip_tags")
-    judges = choose(read_policies(_paths(policies, "policies")), only, skip)
-    goal = _targets(inventory, pattern, limit, options)
-    counted = require_targets(judges, [(host.name, host.context) for host in goal.hosts])
     started = utc_now()
+    judges = appoint(
+        paths(policies, "policies"),
+        started,
+        fail_on=fail_on,
+        require_coverage=require_coverage,
+        allow_unjudged=allow_unjudged,
+        where=paths(where, "where"),
+        tags=paths(tags, "tags"),
+        skip_tags=paths(skip_tags, "skip_tags"),
+        waivers=paths(waivers, "waivers"),
+        strict_waivers=strict_waivers,
+    )
+    goal = _targets(inventory, pattern, limit, options)
+    counted = require_targets(judges.policies, [(host.name, host.context) for host in goal.hosts])
     complete = True
     with ExitStack() as stack:
         journal = _nameless_journal()
@@ -251,19 +115,18 @@ def audit(
                 complete = complete and collected.status is not HostStatus.NOT_ATTEMPTED
                 answered = collected.status is HostStatus.OK
                 journal.append(collected.line, collected.host, answered=answered)
-        recorded = options.recorded() | {
-            "pattern": pattern,
-            "limit": limit,
-            "fail_on": gate.fail_on.value,
-            "require_coverage": require_coverage,
-            "allow_unjudged": allow_unjudged,
-            "where": conditions,
-            "tags": only,
-            "skip_tags": skip,
-        }
-        run = describe_run(new_run_id(started), started, counted, goal.sources, recorded, complete=complete)
+        recorded = options.recorded() | {"pattern": pattern, "limit": limit, **judges.recorded}
+        run = describe_run(
+            new_run_id(started),
+            started,
+            counted,
+            goal.sources,
+            recorded,
+            waivers=judges.waiver_files,
+            complete=complete,
+        )
         close = stack.pop_all().close
-    return AuditReport(run, lambda: map(decode_line, journal.lines_in_host_order()), judges, gate, close)
+    return AuditReport(run, lambda: map(decode_line, journal.lines_in_host_order()), judges, close)
 
 
 def evaluate(
@@ -280,6 +143,8 @@ def evaluate(
     where: Iterable[str] = (),
     tags: Iterable[str] = (),
     skip_tags: Iterable[str] = (),
+    waivers: Paths = (),
+    strict_waivers: bool = False,
 ) -> AuditReport:
     """Judge policies over snapshots taken before: the same report as the audit that took them.
 
@@ -291,43 +156,51 @@ def evaluate(
 
     Raises SnapshotError, PolicyError, InventoryError and ConfigError.
     """
-    conditions = _paths(where, "where")
-    gate = _gate(fail_on, require_coverage, allow_unjudged, conditions)
-    only, skip = _paths(tags, "tags"), _paths(skip_tags, "skip_tags")
-    judges = choose(read_policies(_paths(policies, "policies")), only, skip)
     started = utc_now()
-    judged_at = now or started
-    if judged_at.tzinfo is None:
-        raise ConfigError(Problem("now: the time has no zone", hint="such as datetime.now(timezone.utc)"))
-    contexts, sources = contexts_of(_paths(inventory, "inventory"))
+    judges = appoint(
+        paths(policies, "policies"),
+        now or started,
+        fail_on=fail_on,
+        require_coverage=require_coverage,
+        allow_unjudged=allow_unjudged,
+        where=paths(where, "where"),
+        tags=paths(tags, "tags"),
+        skip_tags=paths(skip_tags, "skip_tags"),
+        waivers=paths(waivers, "waivers"),
+        strict_waivers=strict_waivers,
+    )
+    contexts, sources = contexts_of(paths(inventory, "inventory"))
     with ExitStack() as stack:
         targets, complete, read = _readable(snapshots, contexts, stack, latest=latest)
         hosts = [(host, contexts.get(host, context)) for host, context in targets]
-        counted = require_targets(judges, hosts)
+        counted = require_targets(judges.policies, hosts)
         recorded = {
-            "fail_on": gate.fail_on.value,
-            "require_coverage": require_coverage,
-            "allow_unjudged": allow_unjudged,
-            "where": conditions,
-            "tags": only,
-            "skip_tags": skip,
+            **judges.recorded,
             "latest": latest,
             "max_age": None if max_age is None else max_age.total_seconds() / 3600,
             "now": None if now is None else now.isoformat(),
         }
-        run = describe_run(new_run_id(started), started, counted, sources, recorded, complete=complete)
+        run = describe_run(
+            new_run_id(started),
+            started,
+            counted,
+            sources,
+            recorded,
+            waivers=judges.waiver_files,
+            complete=complete,
+        )
         close = stack.pop_all().close
-    return AuditReport(run, lambda: adjusted(read(), contexts, max_age, judged_at), judges, gate, close)
+    return AuditReport(run, lambda: adjusted(read(), contexts, max_age, judges.now), judges, close)
 
 
 # ---------------------------------------------------------------- arguments
 
 
 def _targets(inventory: InventoryLike, pattern: str, limit: str | None, options: Options) -> Targets:
-    given = _several(inventory, "inventory")
+    given = several(inventory, "inventory")
     hosts = [item for item in given if isinstance(item, Host)]
     if not hosts:
-        return find(_paths(given, "inventory"), pattern, limit, options)
+        return find(paths(given, "inventory"), pattern, limit, options)
     if len(hosts) != len(given):
         raise ConfigError(Problem("inventory: hosts and sources together", hint="pass one of the two"))
     return listed(hosts, pattern, limit)
@@ -337,11 +210,11 @@ def _readable(
     snapshots: SnapshotsLike, contexts: Mapping[str, HostContext], stack: ExitStack, *, latest: bool
 ) -> tuple[Iterable[tuple[str, HostContext]], bool, Callable[[], Iterable[Outcome]]]:
     """The hosts, sorted, whether all were asked, and how to read them: as often as asked, one at a time."""
-    given = _several(snapshots, "snapshots")
+    given = several(snapshots, "snapshots")
     values = [item for item in given if isinstance(item, Outcome)]
     if not values:
-        paths = [f"./{path}" if path == "-" else path for path in _paths(given, "snapshots")]
-        saved = index(open_snapshots(paths, stack), latest=latest)
+        files = [f"./{path}" if path == "-" else path for path in paths(given, "snapshots")]
+        saved = index(open_snapshots(files, stack), latest=latest)
         return saved.targets, saved.complete, lambda: saved
     if len(values) != len(given):
         raise ConfigError(Problem("snapshots: outcomes and something else", hint="pass one of the two"))
@@ -364,43 +237,6 @@ def _readable(
         raise SnapshotError(problems)
     complete = all(item.status is not HostStatus.NOT_ATTEMPTED for item in values)
     return [(item.host, item.context) for item in values], complete, lambda: values
-
-
-def _several(given: PathLike | Iterable[object], what: str) -> list[object]:
-    if isinstance(given, str | os.PathLike):
-        return [given]
-    if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise ConfigError(Problem(f"{what}: {type(given).__name__} is not a path", hint="pass a path"))
-    return list(given)
-
-
-def _paths(given: PathLike | Iterable[object], what: str) -> tuple[str, ...]:
-    paths = []
-    for item in _several(given, what):
-        if not isinstance(item, str | os.PathLike):
-            raise ConfigError(Problem(f"{what}: {type(item).__name__} is not a path", hint="pass a path"))
-        paths.append(os.fspath(item))
-    return tuple(paths)
-
-
-def _gate(
-    fail_on: Severity | str, require_coverage: float, allow_unjudged: bool, where: Sequence[str]
-) -> Gate:
-    try:
-        severity = Severity(fail_on)
-    except ValueError:
-        choices = ", ".join(item.value for item in Severity)
-        raise ConfigError(Problem(f"fail_on: {fail_on!r} is no severity", hint=f"one of {choices}")) from None
-    if not is_number(require_coverage) or not 0 <= require_coverage <= 100:
-        raise ConfigError(Problem(f"require_coverage: {require_coverage!r} is not from 0 to 100"))
-    return Gate(severity, require_coverage, allow_unjudged, parse(where))
-
-
-def _rendered(chunks: Iterable[tuple[int, bytes | ReportError]]) -> Iterator[bytes]:
-    for _, chunk in chunks:
-        if isinstance(chunk, ReportError):
-            raise chunk
-        yield chunk
 
 
 def _nameless_journal() -> Journal:

@@ -354,7 +354,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Why a rule did not simply pass: one listener (or none), the owners concerned, and a reason."""
+    """Why a rule did not simply pass: one listener (or none), the owners concerned, and a reason.
+
+    `beyond` is what would not be known if those owners were accepted.
+    """
 
     verdict: Verdict
     reason: str
@@ -362,6 +365,7 @@ class Finding:
     owners: tuple[Owner, ...] = ()
     waiver: str | None = None
     fingerprint: str = ""
+    beyond: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,6 +454,34 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class WaiverStanding:
+    """What became of one waiver in a run.
+
+    `states` are used, unused, expired, expiring, over_broad, too_long, not_targeted (it is for no host of the
+    run), other_policy (its policy is not in the run) and open (unused, and a host it is for was not judged);
+    `detail` says them in words. `findings` it covered, on `hosts`.
+    """
+
+    file: str
+    line: int
+    policy: str
+    rule: str
+    reason: str
+    states: tuple[str, ...]
+    detail: str
+    approved_by: str = ""
+    ticket: str = ""
+    until: str | None = None
+    findings: int = 0
+    hosts: int = 0
+
+    @property
+    def wants_attention(self) -> bool:
+        """Whether somebody ought to look at it; with --strict-waivers that fails a run."""
+        return bool(set(self.states) - {"used", "not_targeted", "other_policy", "open"})
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Denominators and counts. `failed` are hosts without a snapshot; `statuses` counts each HostStatus.
 
@@ -466,6 +498,7 @@ class Summary:
     severities: Mapping[str, int]  # failing results by severity
     exit_code: int
     left_out: int = 0
+    waivers: tuple[WaiverStanding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from fleetaudit.model import HostAudit, HostStatus, Outcome, Result, Severity, Summary, Verdict
+from fleetaudit.model import (
+    HostAudit,
+    HostStatus,
+    Outcome,
+    Result,
+    Severity,
+    Summary,
+    Verdict,
+    WaiverStanding,
+)
+from fleetaudit.waiving import Waiving
 from fleetaudit.where import EVERYWHERE, Where
 
 _JUDGED = frozenset({Verdict.PASS, Verdict.FAIL, Verdict.WAIVED, Verdict.UNKNOWN, Verdict.ERROR})
@@ -28,13 +38,15 @@ class ExitCode(IntEnum):
 class Gate:
     """What makes a run fail: `fail_on` and graver; `require_coverage` in percent of the targets.
 
-    `where` says which hosts are targets at all.
+    `where` says which hosts are targets at all; `strict_waivers` fails a run that has waivers which want
+    attention.
     """
 
     fail_on: Severity = Severity.LOW
     require_coverage: float = 100.0
     allow_unjudged: bool = False
     where: Where = EVERYWHERE
+    strict_waivers: bool = False
 
 
 @dataclass(slots=True)
@@ -43,6 +55,7 @@ class Tally:
 
     gate: Gate
     interrupted: bool = False
+    waiving: Waiving | None = None
     left_out: list[str] = field(default_factory=list)
     _statuses: Counter[str] = field(default_factory=Counter)
     _results: Counter[str] = field(default_factory=Counter)
@@ -60,8 +73,8 @@ class Tally:
                 yield outcome
 
     def over(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
-        """The same audits, counted one by one."""
-        for audit in audits:
+        """The same audits, counted one by one, with what waivers accept waived."""
+        for audit in self.waiving.over(audits) if self.waiving else audits:
             self._count(audit)
             yield audit
 
@@ -69,6 +82,7 @@ class Tally:
         """The counts of everything that has passed."""
         ok, partial = self._statuses[HostStatus.OK.value], self._statuses[HostStatus.PARTIAL.value]
         targeted = self._statuses.total()
+        waivers = self.waiving.standings() if self.waiving else ()
         return Summary(
             targeted=targeted,
             ok=ok,
@@ -78,8 +92,9 @@ class Tally:
             statuses={status.value: self._statuses[status.value] for status in HostStatus},
             results={verdict.value: self._results[verdict.value] for verdict in Verdict},
             severities={severity.value: self._severities[severity.value] for severity in Severity},
-            exit_code=self._exit_code(ok + partial, targeted),
+            exit_code=self._exit_code(ok + partial, targeted, waivers),
             left_out=len(self.left_out),
+            waivers=waivers,
         )
 
     def _count(self, audit: HostAudit) -> None:
@@ -99,10 +114,10 @@ class Tally:
         self._violations += result.verdict is Verdict.FAIL
         self._open += reached and result.verdict in (Verdict.UNKNOWN, Verdict.ERROR)
 
-    def _exit_code(self, reached: int, targeted: int) -> ExitCode:
+    def _exit_code(self, reached: int, targeted: int, waivers: Iterable[WaiverStanding]) -> ExitCode:
         if self.interrupted:
             return ExitCode.INTERRUPTED
-        if self._violations:
+        if self._violations or (self.gate.strict_waivers and any(it.wants_attention for it in waivers)):
             return ExitCode.VIOLATIONS
         covered = reached > 0 and 100 * reached >= self.gate.require_coverage * targeted
         unjudged = self._unjudged and not self.gate.allow_unjudged

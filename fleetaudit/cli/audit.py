@@ -9,7 +9,7 @@ import click
 from fleetaudit.cli.collect import lines_to
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
-from fleetaudit.cli.judging import conclude, warn_idle
+from fleetaudit.cli.judging import conclude, judges_of, warn_idle
 from fleetaudit.cli.options import (
     CONNECTION,
     JUDGEMENT,
@@ -24,12 +24,9 @@ from fleetaudit.cli.options import (
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.cli.session import gather, targets
 from fleetaudit.cli.state import recording
-from fleetaudit.inputs import read_policies
-from fleetaudit.judgement import describe_run, require_targets
-from fleetaudit.policy.choosing import choose
+from fleetaudit.judgement import describe_run, require_targets, utc_now
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import ExitCode
-from fleetaudit.where import parse
 
 
 @click.command("audit")
@@ -47,12 +44,11 @@ def command(snapshots: str | None, **options: object) -> int:
     if connecting.list_hosts:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
-    policies = choose(read_policies(judging.policies), judging.tags, judging.skip_tags)
+    judges = judges_of(judging, utc_now())
     reserved = (snapshots, keeping.retry_file)
-    where = parse(judging.where)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
     goal = targets(targeting, connecting)
-    counted = require_targets(policies, [(host.name, host.context) for host in goal.hosts])
+    counted = require_targets(judges.policies, [(host.name, host.context) for host in goal.hosts])
     warn_idle(counted)
     interrupt = Interrupt()
     quiet = judging.quiet or targeting.local or connecting.progress == "json"
@@ -63,9 +59,19 @@ def command(snapshots: str | None, **options: object) -> int:
                 for line in kept.journal.lines_in_host_order():
                     put(line + b"\n")
         asked = _recorded(options)
-        run = describe_run(kept.run_id, kept.started, counted, goal.sources, asked, complete=complete)
+        run = describe_run(
+            kept.run_id,
+            kept.started,
+            counted,
+            goal.sources,
+            asked,
+            waivers=judges.waiver_files,
+            complete=complete,
+        )
         outcomes = map(decode_line, kept.journal.lines_in_host_order())
-        code, written = conclude(outcomes, policies, run, judging, outputs, where=where, interrupt=interrupt)
+        code, written = conclude(
+            outcomes, run, judges, outputs, include_pass=judging.include_pass, interrupt=interrupt
+        )
         written = kept.write_retry_file() and written
         kept.ended_well = complete and written and not interrupt.happened
         return ExitCode.INCOMPLETE if not written and code is ExitCode.COMPLIANT else code
@@ -76,6 +82,7 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
     left_out = (
         "outputs",
         "policies",
+        "waivers",
         "inventory",
         "private_key",
         "known_hosts",

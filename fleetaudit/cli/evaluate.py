@@ -8,15 +8,13 @@ from datetime import timedelta
 import click
 
 from fleetaudit.cli.console import say
-from fleetaudit.cli.judging import conclude, warn_idle
+from fleetaudit.cli.judging import conclude, judges_of, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
-from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
-from fleetaudit.judgement import adjusted, describe_run, moment, new_run_id, require_targets, utc_now
-from fleetaudit.policy.choosing import choose
+from fleetaudit.inputs import contexts_of, open_snapshots
+from fleetaudit.judgement import adjusted, describe_run, new_run_id, require_targets, utc_now
 from fleetaudit.saved import index
 from fleetaudit.text import visible
-from fleetaudit.where import parse
 
 
 @click.command("evaluate")
@@ -31,22 +29,18 @@ from fleetaudit.where import parse
 )
 @click.option("--latest", is_flag=True, help="Of two snapshots of one host, judge the later.")
 @click.option("--max-age", type=Finite(0, 1e6), metavar="HOURS", help="Older snapshots are unknown.")
-@click.option("--now", metavar="TIME", help="Judge as if it were this time (2026-11-22T10:00:00Z).")
 def command(
     snapshots: tuple[str, ...],
     inventory: tuple[str, ...],
     latest: bool,
     max_age: float | None,
-    now: str | None,
     **options: object,
 ) -> int:
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
-    policies = choose(read_policies(judging.policies), judging.tags, judging.skip_tags)
-    where = parse(judging.where)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
     started = utc_now()
-    judged_at = moment(now) if now else started
+    judges = judges_of(judging, started)
     contexts, sources = contexts_of(inventory)
 
     oldest = None if max_age is None else timedelta(hours=max_age)
@@ -57,11 +51,18 @@ def command(
         if missing:
             names = ", ".join(map(visible, missing[:10]))
             say(f"warning: {len(missing)} hosts of the inventory have no snapshot: {names}")
-        counted = require_targets(policies, hosts)
+        counted = require_targets(judges.policies, hosts)
         warn_idle(counted)
-        recorded = {"fail_on": judging.fail_on, "latest": latest, "max_age": max_age, "now": now}
-        recorded |= {"where": judging.where, "tags": judging.tags, "skip_tags": judging.skip_tags}
-        run = describe_run(new_run_id(started), started, counted, sources, recorded, complete=saved.complete)
-        outcomes = adjusted(saved, contexts, oldest, judged_at)
-        code, _ = conclude(outcomes, policies, run, judging, outputs, where=where)
+        recorded = {**judges.recorded, "latest": latest, "max_age": max_age, "now": judging.now}
+        run = describe_run(
+            new_run_id(started),
+            started,
+            counted,
+            sources,
+            recorded,
+            waivers=judges.waiver_files,
+            complete=saved.complete,
+        )
+        outcomes = adjusted(saved, contexts, oldest, judges.now)
+        code, _ = conclude(outcomes, run, judges, outputs, include_pass=judging.include_pass)
         return code

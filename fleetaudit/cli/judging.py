@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import Output, write
-from fleetaudit.judgement import report
-from fleetaudit.model import Outcome, Run, Severity
+from fleetaudit.judgement import moment, report
+from fleetaudit.judges import Judges, appoint
+from fleetaudit.model import Outcome, Run
 from fleetaudit.policy.model import Policy
-from fleetaudit.summary import ExitCode, Gate, Tally
+from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible
-from fleetaudit.where import Where
 
 _NAMED = 10
 
 
+def judges_of(judging: Judging, now: datetime) -> Judges:
+    """What judges the run, as the options say. Raises ConfigError."""
+    return appoint(
+        judging.policies,
+        moment(judging.now) if judging.now else now,
+        fail_on=judging.fail_on,
+        require_coverage=judging.require_coverage,
+        allow_unjudged=judging.allow_unjudged,
+        where=judging.where,
+        tags=judging.tags,
+        skip_tags=judging.skip_tags,
+        waivers=judging.waivers,
+        strict_waivers=judging.strict_waivers,
+        waiver_warn_days=judging.waiver_warn_days,
+    )
+
+
 def conclude(
     outcomes: Iterable[Outcome],
-    policies: Sequence[Policy],
     run: Run,
-    judging: Judging,
+    judges: Judges,
     outputs: Sequence[Output],
     *,
-    where: Where,
+    include_pass: bool = False,
     interrupt: Interrupt | None = None,
 ) -> tuple[ExitCode, bool]:
     """Judge the outcomes and write every report. Returns how the run ended, and whether all was written."""
-    gate = Gate(Severity(judging.fail_on), judging.require_coverage, judging.allow_unjudged, where)
     interrupt = interrupt or Interrupt()
-    tally = Tally(gate, interrupt.happened)
+    tally = judges.tally()
+    tally.interrupted = interrupt.happened
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
-        failures = write(report(outcomes, policies, run, tally), outputs, include_pass=judging.include_pass)
+        failures = write(report(outcomes, judges.policies, run, tally), outputs, include_pass=include_pass)
     say_left_out(tally.left_out)
     for failure in failures:
         say(f"error: {failure}")

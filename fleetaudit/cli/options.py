@@ -91,6 +91,10 @@ class Judging:
     require_coverage: float
     allow_unjudged: bool
     where: tuple[str, ...]
+    waivers: tuple[str, ...]
+    strict_waivers: bool
+    waiver_warn_days: int
+    now: str | None
     include_pass: bool
     quiet: bool
 
@@ -352,6 +356,16 @@ JUDGEMENT = _all(
         "--allow-unjudged", is_flag=True, help="Hosts that no policy judged do not make the run incomplete."
     ),
     WHERE,
+    click.option("--waivers", multiple=True, metavar="FILE", help="Accepted violations."),
+    click.option("--strict-waivers", is_flag=True, help="Waivers that want attention fail the run."),
+    click.option(
+        "--waiver-warn-days",
+        type=click.IntRange(0, 3650),
+        default=14,
+        show_default=True,
+        help="Tell of waivers that end within so many days.",
+    ),
+    click.option("--now", metavar="TIME", help="Judge as if it were this time (2026-11-22T10:00:00Z)."),
     click.option("--include-pass", is_flag=True, help="List what passed in the text report too."),
     click.option("-q", "--quiet", is_flag=True, help="No text report on standard output, no progress."),
 )

@@ -136,19 +136,23 @@ def _findings(compiled: CompiledRule, case: Case) -> Iterator[Finding]:
         yield Finding(Verdict.NOT_APPLICABLE, "no listener on this host is one that the rule selects")
 
 
+def gravest(findings: Sequence[Finding]) -> Verdict:
+    """The verdict of a rule with these findings."""
+    verdicts = {finding.verdict for finding in findings}
+    default = Verdict.NOT_APPLICABLE if Verdict.NOT_APPLICABLE in verdicts else Verdict.PASS
+    return next((grave for grave in _GRAVEST_FIRST if grave in verdicts), default)
+
+
 def _result(
     outcome: Outcome, policy: Policy, rule: Rule, findings: tuple[Finding, ...], checked: int = 0
 ) -> Result:
-    verdicts = {finding.verdict for finding in findings}
-    default = Verdict.NOT_APPLICABLE if Verdict.NOT_APPLICABLE in verdicts else Verdict.PASS
-    verdict = next((grave for grave in _GRAVEST_FIRST if grave in verdicts), default)
     return Result(
         host=outcome.host,
         policy=policy.name,
         rule=rule.id,
         title=rule.title,
         severity=rule.severity,
-        verdict=verdict,
+        verdict=gravest(findings),
         controls=rule.controls or {},
         remediation=rule.remediation,
         references=rule.references,

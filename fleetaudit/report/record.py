@@ -28,6 +28,7 @@ from fleetaudit.model import (
     Run,
     Source,
     Summary,
+    WaiverStanding,
 )
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE
 from fleetaudit.report.wording import Holder, holders
@@ -75,7 +76,25 @@ def summary_record(summary: Summary) -> Json:
         },
         "results": dict(summary.results),
         "severities": dict(summary.severities),
+        "waivers": [_waiver(standing) for standing in summary.waivers],
         "exit_code": int(summary.exit_code),
+    }
+
+
+def _waiver(standing: WaiverStanding) -> Json:
+    return {
+        "file": standing.file,
+        "line": standing.line,
+        "policy": standing.policy,
+        "rule": standing.rule,
+        "reason": standing.reason,
+        "approved_by": standing.approved_by or None,
+        "ticket": standing.ticket or None,
+        "until": standing.until,
+        "states": list(standing.states),
+        "detail": standing.detail,
+        "findings": standing.findings,
+        "hosts": standing.hosts,
     }
 
 

@@ -52,6 +52,7 @@ def _page(run: Run, summary: Summary, digest: Digest, options: RenderOptions) ->
     _listed(
         page, "Waived: violations that somebody accepted, not passes", digest.waived, Style.WARNING, options
     )
+    _waivers(page, summary, options)
     if options.include_pass:
         _passed(page, digest)
     _closing(page, summary, digest)
@@ -223,6 +224,20 @@ def _listed(page: Page, title: str, folds: Folds[str], style: Style, options: Re
         if fold.endpoints:
             page.write(f"listeners: {_some(fold.endpoints)}", indent=4, hang=11, style=Style.QUIET)
     _rest(page, len(folds), options)
+
+
+def _waivers(page: Page, summary: Summary, options: RenderOptions) -> None:
+    wanting = [standing for standing in summary.waivers if standing.wants_attention]
+    if not wanting:
+        return
+    page.heading("Waivers that want attention", Style.WARNING)
+    for standing in wanting[: options.entries]:
+        page.write(
+            f"{standing.file}:{standing.line}  {standing.policy}/{standing.rule}: "
+            f"{', '.join(standing.states)}: {standing.detail}",
+            indent=2,
+        )
+    _rest(page, len(wanting), options)
 
 
 def _said_of(page: Page, fold: Fold[K], what: str) -> None:

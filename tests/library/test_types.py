@@ -44,7 +44,7 @@ def test_a_users_script_is_checked_strictly(tmp_path: Path) -> None:
     )
     found = [line.split(": ", 2)[2] for line in done.stdout.splitlines() if line.startswith("script.py")]
     lines = [line.split(":")[1] for line in done.stdout.splitlines() if line.startswith("script.py")]
-    assert found[0] == 'Revealed type is "fleetaudit.library.AuditReport"', done.stdout + done.stderr
+    assert found[0] == 'Revealed type is "fleetaudit.results.AuditReport"', done.stdout + done.stderr
     assert 'Argument 1 to "audit"' in found[1]
     assert 'Unexpected keyword argument "fork"' in found[2]
     assert 'no attribute "sumary"' in found[3]

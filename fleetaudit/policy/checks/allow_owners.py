@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
 from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
-from fleetaudit.policy.checks.entries import compile_entries, undecided, verdicts
+from fleetaudit.policy.checks.entries import compile_entries, reason_of, undecided, verdicts
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.values import Bindings, Path
 
@@ -34,7 +34,9 @@ class AllowOwners:
         judged = verdicts(holders(group), self.entries, Trust.ALLOW)
         foreign = tuple(owner for owner, allowed in judged if allowed is False)
         if foreign:
-            return Finding(Verdict.FAIL, f"no allow entry matches {names_of(foreign)}", listener, foreign)
+            reason = f"no allow entry matches {names_of(foreign)}"
+            beyond = reason_of(undecided(case, listener, judged))
+            return Finding(Verdict.FAIL, reason, listener, foreign, beyond=beyond)
         return undecided(case, listener, judged)
 
 

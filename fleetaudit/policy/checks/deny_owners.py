@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
 from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
-from fleetaudit.policy.checks.entries import compile_entries, undecided, verdicts
+from fleetaudit.policy.checks.entries import compile_entries, reason_of, undecided, verdicts
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.values import Bindings, Path
 
@@ -36,7 +36,8 @@ class DenyOwners:
                 if any(entry.match(owner, Trust.DENY) for owner in denied)
             ]
             reason = f"{names_of(denied)} may not hold it: denied is {' or '.join(texts)}"
-            return Finding(Verdict.FAIL, reason, listener, denied)
+            beyond = reason_of(undecided(case, listener, judged))
+            return Finding(Verdict.FAIL, reason, listener, denied, beyond=beyond)
         return undecided(case, listener, judged)
 
 

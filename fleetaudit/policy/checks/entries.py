@@ -28,6 +28,11 @@ def undecided(case: Case, listener: Listener, judged: Sequence[tuple[Owner, Trut
     return Finding(Verdict.UNKNOWN, doubt, listener, listener.owners) if doubt else None
 
 
+def reason_of(finding: Finding | None) -> str:
+    """Its reason; empty for none."""
+    return finding.reason if finding else ""
+
+
 def compile_entries(spec: object, path: Path, bindings: Bindings) -> tuple[OwnerMatcher, ...]:
     """The matchers of a list that the policy schema has accepted."""
     entries = spec if isinstance(spec, list | tuple) else ()

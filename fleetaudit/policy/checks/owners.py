@@ -30,9 +30,10 @@ class OwnerCount:
             return None
         owners = holders(group)
         count = len({owner.process.pid for owner in owners})
-        if count > self.maximum:
-            return Finding(Verdict.FAIL, f"{count} owners, at most {self.maximum} wanted", group[0], owners)
         doubt = next(filter(None, map(case.view.doubt, group)), "")
+        if count > self.maximum:
+            wanted = f"{count} owners, at most {self.maximum} wanted"
+            return Finding(Verdict.FAIL, wanted, group[0], owners, beyond=doubt)
         return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None
 
     def _too_few(self, case: Case, group: Group) -> Finding | None:

@@ -26,13 +26,13 @@ class Same:
 
     def _endpoint(self, case: Case, group: Group) -> Finding | None:
         owners = holders(group)
+        doubt = next(filter(None, map(case.view.doubt, group)), "")
         values = {name: _values(name, owners) for name in self.fields}
         for name, found in values.items():
             known = {value for value in found if value is not UNKNOWN}
             if len(known) > 1:
                 reason = f"its owners differ in {name}: {names_of(owners)}"
-                return Finding(Verdict.FAIL, reason, group[0], owners)
-        doubt = next(filter(None, map(case.view.doubt, group)), "")
+                return Finding(Verdict.FAIL, reason, group[0], owners, beyond=doubt)
         if not doubt and any(UNKNOWN in found for found in values.values()):
             doubt = f"the snapshot lacks what would decide about {names_of(owners)}"
         return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None

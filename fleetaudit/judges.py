@@ -1,0 +1,89 @@
+"""What a run is judged by: policies, waivers, and what makes it fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from fleetaudit.errors import ConfigError, Problem
+from fleetaudit.inputs import read_policies, read_waivers
+from fleetaudit.model import Severity, Source
+from fleetaudit.policy.choosing import choose
+from fleetaudit.policy.model import Policy
+from fleetaudit.policy.waivers import Waiver
+from fleetaudit.session import is_number
+from fleetaudit.summary import Gate, Tally
+from fleetaudit.waiving import Waiving
+from fleetaudit.where import parse
+
+WARN_DAYS: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """Everything that judges a run at the moment `now`; `recorded` is what a report says of it."""
+
+    policies: tuple[Policy, ...]
+    gate: Gate
+    waivers: tuple[Waiver, ...]
+    waiver_files: tuple[Source, ...]
+    now: datetime
+    warn: timedelta
+    recorded: Mapping[str, object]
+
+    def tally(self) -> Tally:
+        """What counts one pass over the run."""
+        waiving = Waiving(self.waivers, self.now, self.warn, self.policies) if self.waivers else None
+        return Tally(self.gate, waiving=waiving)
+
+
+def appoint(
+    policies: Sequence[str],
+    now: datetime,
+    *,
+    fail_on: Severity | str = Severity.LOW,
+    require_coverage: float = 100.0,
+    allow_unjudged: bool = False,
+    where: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    skip_tags: Sequence[str] = (),
+    waivers: Sequence[str] = (),
+    strict_waivers: bool = False,
+    waiver_warn_days: int = WARN_DAYS,
+) -> Judges:
+    """Read the policies and waivers. Raises PolicyError and ConfigError with every mistake of one kind."""
+    if now.tzinfo is None:
+        raise ConfigError(Problem("now: the time has no zone", hint="such as datetime.now(timezone.utc)"))
+    conditions = parse(where)
+    chosen = choose(read_policies(policies), tags, skip_tags)
+    found, files = read_waivers(waivers, chosen, now)
+    severity = _severity(fail_on)
+    if not is_number(require_coverage) or not 0 <= require_coverage <= 100:
+        raise ConfigError(Problem(f"require_coverage: {require_coverage!r} is not from 0 to 100"))
+    return Judges(
+        policies=chosen,
+        gate=Gate(severity, require_coverage, allow_unjudged, conditions, strict_waivers),
+        waivers=found,
+        waiver_files=files,
+        now=now,
+        warn=timedelta(days=waiver_warn_days),
+        recorded={
+            "fail_on": severity.value,
+            "require_coverage": require_coverage,
+            "allow_unjudged": allow_unjudged,
+            "where": tuple(where),
+            "tags": tuple(tags),
+            "skip_tags": tuple(skip_tags),
+            "strict_waivers": strict_waivers,
+        },
+    )
+
+
+def _severity(text: Severity | str) -> Severity:
+    try:
+        return Severity(text)
+    except ValueError:
+        choices = ", ".join(item.value for item in Severity)
+        raise ConfigError(Problem(f"fail_on: {text!r} is no severity", hint=f"one of {choices}")) from None
