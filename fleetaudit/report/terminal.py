@@ -103,7 +103,8 @@ def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: R
 def _verdict(summary: Summary, digest: Digest) -> str:
     by_severity = [f"{count} {name}" for name, count in summary.severities.items() if count]
     missing = [f"{_number(summary.failed, 'host')} not audited"] if summary.failed else []
-    counted = [(summary.results.get(kind.value, 0), kind.value) for kind in (Verdict.UNKNOWN, Verdict.ERROR)]
+    kinds = (Verdict.WAIVED, Verdict.UNKNOWN, Verdict.ERROR)
+    counted = [(summary.results.get(kind.value, 0), kind.value) for kind in kinds]
     missing += [f"{_number(count, 'result')} {name}" for count, name in counted if count]
     if summary.unjudged:
         missing.append(f"{_number(summary.unjudged, 'host')} without a rule that applies")

@@ -17,6 +17,8 @@ from fleetaudit import yamlio
 from fleetaudit.demo.fleet import DemoFleet
 from fleetaudit.derive import derive
 from fleetaudit.inventory import load
+from fleetaudit.judgement import utc_now
+from fleetaudit.policy import waiver_files
 from fleetaudit.policy.testing import run
 from fleetaudit.snapshot import decode_line
 from tests.build import policy
@@ -60,7 +62,7 @@ def test_there_is_something_to_check_and_every_block_is_of_a_known_kind() -> Non
     assert len(COMMANDS) > 5
     assert len(PYTHON) > 3
     kinds = {"sh", "text", "json", "yaml policy", "yaml rules", "yaml inventory", "yaml policy-test"}
-    kinds |= {"python", "python test"}
+    kinds |= {"python", "python test", "yaml waivers"}
     assert [str(block) for block in BLOCKS if block.info not in kinds] == []
 
 
@@ -69,6 +71,8 @@ def test_yaml_examples_load(block: Block, tmp_path: Path) -> None:
     kind = block.info.removeprefix("yaml").strip()
     if kind in ("policy", "rules"):
         assert policy(block.body).rules
+    elif kind == "waivers":
+        assert waiver_files.load([yamlio.parse(block.body.encode(), str(block))], [], utc_now())
     elif kind == "inventory":
         path = tmp_path / "inventory.yaml"
         path.write_text(block.body)
@@ -107,6 +111,11 @@ def provide_snapshots(text: str, home: Path) -> None:
         collect = [sys.executable, "-m", "fleetaudit", "collect", "-i", "inventory.yaml"]
         collect += ["--output", "snapshots.jsonl"]
         subprocess.run(collect, cwd=home, env=surroundings(home), check=False, timeout=120)
+    if "--from report.json" in text and not (home / "report.json").exists():
+        provide_snapshots("snapshots.jsonl", home)
+        evaluate = [sys.executable, "-m", "fleetaudit", "evaluate", "snapshots.jsonl", "-p", "policies/"]
+        evaluate += ["-q", "-o", "json=report.json"]
+        subprocess.run(evaluate, cwd=home, env=surroundings(home), check=False, timeout=120)
 
 
 @pytest.mark.parametrize(("block", "command"), COMMANDS, ids=[f"{block}-{line}" for block, line in COMMANDS])
