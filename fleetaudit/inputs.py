@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fleetaudit import inventory, yamlio
-from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.errors import ConfigError, Place, PolicyError, Problem
 from fleetaudit.model import HostContext, Source
 from fleetaudit.policy import waiver_files
-from fleetaudit.policy.load import load
+from fleetaudit.policy.load import load, resolve
 from fleetaudit.policy.model import Policy
+from fleetaudit.policy.resolve import Resolved
 from fleetaudit.policy.waivers import Waiver
 from fleetaudit.text import visible
+from fleetaudit.yamlio import Document
 
 
 def read_bytes(path: str) -> bytes:
@@ -48,23 +51,19 @@ def policy_files(paths: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(files))
 
 
-def read_policies(paths: Sequence[str]) -> tuple[Policy, ...]:
-    """Every policy named. Raises ConfigError with every problem of every file."""
-    problems: list[Problem] = []
-    documents = []
-    for file in policy_files(paths):
-        try:
-            data = read_bytes(file)
-            documents.append((yamlio.parse(data, file), hashlib.sha256(data).hexdigest()))
-        except ConfigError as error:
-            problems += error.problems
+def read_policies(paths: Sequence[str], *, bases: bool = False) -> tuple[Policy, ...]:
+    """Every policy named, less those that another one extends, unless `bases` asks for them too.
+
+    Raises ConfigError with every problem of every file.
+    """
+    documents, problems = _documents(policy_files(paths))
     try:
-        policies = load(documents) if documents or not problems else ()
+        policies = load(documents, read_beside, bases=bases) if documents or not problems else ()
     except PolicyError as error:
         problems += error.problems
         policies = ()
     if problems:
-        raise PolicyError(problems)
+        raise PolicyError(dict.fromkeys(problems))
     return policies
 
 
@@ -89,6 +88,51 @@ def read_waivers(
     if problems:
         raise ConfigError(problems)
     return waivers, tuple(sources)
+
+
+def resolve_policy(path: str) -> Resolved:
+    """The policy in a file, with what it extends and includes. Raises ConfigError with every problem."""
+    documents, problems = _documents(policy_files([path]))
+    if len(documents) + len(problems) > 1:
+        raise PolicyError(
+            Problem(f"{visible(path)}: {len(documents)} policies", hint="name one file of them")
+        )
+    read_policies([path])
+    (found,) = resolve(documents, [], read_beside)
+    return found
+
+
+def read_beside(name: str, file: str) -> list[tuple[Document, str]]:
+    """The policies that `file` extends or includes as `name`: a path beside it, of a file or a directory."""
+    documents, problems = _documents(policy_files([os.path.normpath(Path(file).parent / name)]))
+    if problems:
+        raise PolicyError(problems)
+    return documents
+
+
+def _documents(files: Sequence[str]) -> tuple[list[tuple[Document, str]], list[Problem]]:
+    documents: list[tuple[Document, str]] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            data = _read_policy(file)
+            documents.append((yamlio.parse(data, file), hashlib.sha256(data).hexdigest()))
+        except ConfigError as error:
+            problems += error.problems
+    return documents, problems
+
+
+def _read_policy(file: str) -> bytes:
+    """The file's content. Raises ConfigError for one that is too big to be a policy, without reading it."""
+    try:
+        with Path(file).open("rb") as stream:
+            data = stream.read(yamlio.MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(Problem(f"{visible(file)}: {error.strerror or error}")) from error
+    if len(data) > yamlio.MAX_BYTES:
+        message = f"a policy file has {yamlio.MAX_BYTES} bytes at most, and this one has more"
+        raise ConfigError(Problem(message, Place(file), "split it, and `include` the parts"))
+    return data
 
 
 def open_snapshots(paths: Sequence[str], stack: ExitStack) -> list[tuple[str, BinaryIO]]:

@@ -259,12 +259,12 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent) -> object:
         tag, text = event.tag, event.value
         if tag is None:
-            return text if event.style else _resolve(text)
+            return text if event.style else plain(text)
         if tag in ("!", _TAG + "str"):
             return text
         if tag in self._tags:
             return self._tags[tag](text)
-        value = _resolve(text)
+        value = plain(text)
         kind = _KINDS.get(tag)
         if kind is None:
             self._refuse_tag(event, tag)
@@ -278,8 +278,8 @@ def _shown_tag(tag: str | None) -> str:
     return visible((tag or "").replace(_TAG, "!!", 1))
 
 
-def _resolve(text: str) -> object:
-    """The value of a plain scalar."""
+def plain(text: str) -> object:
+    """The value of text that stands without quotes."""
     if text in _NULLS:
         return None
     if text in _BOOLS:

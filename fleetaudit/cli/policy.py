@@ -17,6 +17,10 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "policy_lint",
             "Check policy files and directories: every problem at once, with place and remedy.",
         ),
+        "show": (
+            "policy_show",
+            "Print a policy with all that it extends and includes, and where each rule is from.",
+        ),
         "test": ("policy_test", "Run policy unit tests: *.test.yaml files, or directories that hold some."),
     }
 )

@@ -80,7 +80,7 @@ def _load(paths: Sequence[str]) -> tuple[tuple[Policy, ...], tuple[Problem, ...]
     """Every policy that loads, and all that keeps the others from loading."""
     files = policy_files(paths)
     try:
-        return read_policies(files), ()
+        return read_policies(files, bases=True), ()
     except PolicyError as error:
         broken = error.problems
     policies: list[Policy] = []

@@ -31,7 +31,10 @@ def evaluate(outcome: Outcome, policies: Sequence[Policy]) -> HostAudit:
     if outcome.snapshot is None:
         reason = f"the host was not audited: {outcome.status.value}"
         finding = Finding(Verdict.UNKNOWN, f"{reason}: {outcome.detail}" if outcome.detail else reason)
-        results = [_result(outcome, policy, rule, (finding,)) for policy, rule in _judged(mine)]
+        results = [
+            _result(outcome, policy, rule, (_elsewhere(outcome, rule) or finding,))
+            for policy, rule in _judged(mine)
+        ]
         return HostAudit(outcome, tuple(results), judged=bool(mine))
     view = view_of(outcome.snapshot)
     ready = _prepare(view, outcome, [rule for policy in mine for rule in policy.rules])
@@ -64,7 +67,7 @@ def cases(outcome: Outcome, policies: Sequence[Policy]) -> Iterator[tuple[Policy
     for policy in mine:
         for rule in policy.rules:
             prepared = ready.get(id(rule))
-            if prepared is not None:
+            if prepared is not None and prepared.compiled.when.hold(outcome) is not False:
                 yield policy, rule, prepared.compiled, _case(prepared.compiled, view, prepared.selected)
 
 
@@ -94,6 +97,17 @@ def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView, ready: 
         text = f"the rule crashed: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
         return _result(outcome, policy, rule, (Finding(Verdict.ERROR, text),))
     return _result(outcome, policy, rule, findings, len(case.listeners))
+
+
+def _elsewhere(outcome: Outcome, rule: Rule) -> Finding | None:
+    """Why the rule is not for a host that was not audited, where the inventory alone says so."""
+    if rule.hosts is not None and not rule.hosts.matches(outcome.host, outcome.context.groups):
+        return Finding(Verdict.NOT_APPLICABLE, f"the rule is for hosts {rule.hosts.text}")
+    try:
+        aside = _aside(rule.for_host(outcome.context), outcome)
+    except (MissingVariable, ValueMistake):
+        return None
+    return aside if aside is not None and aside.verdict is Verdict.NOT_APPLICABLE else None
 
 
 def _aside(compiled: CompiledRule, outcome: Outcome) -> Finding | None:

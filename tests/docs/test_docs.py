@@ -16,6 +16,7 @@ import pytest
 from fleetaudit import yamlio
 from fleetaudit.demo.fleet import DemoFleet
 from fleetaudit.derive import derive
+from fleetaudit.inputs import read_policies
 from fleetaudit.inventory import load
 from fleetaudit.judgement import utc_now
 from fleetaudit.policy import waiver_files
@@ -69,7 +70,11 @@ def test_there_is_something_to_check_and_every_block_is_of_a_known_kind() -> Non
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_yaml_examples_load(block: Block, tmp_path: Path) -> None:
     kind = block.info.removeprefix("yaml").strip()
-    if kind in ("policy", "rules"):
+    if kind == "policy" and ("extends:" in block.body or "include:" in block.body):
+        shutil.copytree(ROOT / "policies", tmp_path / "policies")
+        (tmp_path / "example.yaml").write_text(block.body)
+        assert read_policies([str(tmp_path / "example.yaml")])
+    elif kind in ("policy", "rules"):
         assert policy(block.body).rules
     elif kind == "waivers":
         assert waiver_files.load([yamlio.parse(block.body.encode(), str(block))], [], utc_now())

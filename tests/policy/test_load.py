@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetaudit import yamlio
+from fleetaudit import schema, yamlio
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.inputs import read_policies
 from fleetaudit.policy.lint import lint
 from fleetaudit.policy.load import load
 from fleetaudit.policy.testing import run
@@ -136,3 +137,53 @@ def test_damaged_policies_give_a_located_message_or_a_policy(data: st.DataObject
     except ConfigError as error:
         problems = error.problems
     assert all(problem.place and problem.place.file == "p.yaml" for problem in problems)
+
+
+def test_tags_references_and_controls_are_the_rules_own_and_the_policys() -> None:
+    loaded = policy(
+        """
+version: 1
+name: p
+max_waiver_days: 90
+tags: [web]
+references: [https://example.org/a]
+controls: {one: ["1"], two: ["2"]}
+rules:
+- id: a
+  tags: [tls, web]
+  references: [https://example.org/b, https://example.org/a]
+  controls: {two: ["3"]}
+  reason: agreed
+  owner_team: web
+  reviewed: 2026-11-01
+  expect: none
+- id: b
+  expect: none
+"""
+    )
+    first, second = loaded.rules
+    assert loaded.max_waiver_days == 90
+    assert [first.tags, second.tags] == [frozenset({"web", "tls"}), frozenset({"web"})]
+    assert first.references == ("https://example.org/b", "https://example.org/a")
+    assert first.controls == {"one": ("1",), "two": ("3",)}
+
+
+def test_every_key_of_the_schema_says_what_it_means() -> None:
+    def silent(schema: object, path: tuple[str, ...]) -> list[str]:
+        if not isinstance(schema, dict):
+            return []
+        found = [
+            ".".join((*path, name))
+            for name, value in schema.get("properties", {}).items()
+            if not value.get("description")
+        ]
+        return found + [lost for name, inner in schema.items() for lost in silent(inner, (*path, name))]
+
+    assert silent(schema.load("policy"), ()) == []
+
+
+def test_a_policy_file_that_is_too_big_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(HEAD.encode() + b"#" * 10_000_000)
+    with pytest.raises(PolicyError) as caught:
+        read_policies([str(tmp_path)])
+    assert "p.yaml: a policy file has 2097152 bytes at most, and this one has more" in str(caught.value)
