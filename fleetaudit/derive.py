@@ -28,6 +28,7 @@ from fleetaudit.model import (
     Snapshot,
 )
 from fleetaudit.model import HostStatus as Status
+from fleetaudit.usr_merge import is_merged
 
 _MAX_ANCESTORS = 64
 _LONGEST_ADDRESS = 45  # INET6_ADDRSTRLEN without its end
@@ -45,7 +46,8 @@ def derive(outcome: Outcome) -> Outcome:
         return outcome
     coverage = _coverage(snapshot, outcome.context.boundary)
     root = _root_of(snapshot) if outcome.context.boundary is Boundary.CONTAINER else ""
-    processes = {pid: _placed(process, root) for pid, process in snapshot.processes.items()}
+    merged = is_merged(snapshot.os_id, snapshot.os_version, snapshot.processes.values())
+    processes = {pid: _placed(process, root, merged) for pid, process in snapshot.processes.items()}
     inside = [item for item in snapshot.listeners if not _lies_outside(item, outcome.context.boundary)]
     snapshot = replace(
         snapshot,
@@ -148,10 +150,14 @@ def _root_of(snapshot: Snapshot) -> str:
     return cgroup.removesuffix("/init.scope") if cgroup.endswith("/init.scope") else ""
 
 
-def _placed(process: Process, root: str) -> Process:
-    """The process with unit and container read from its cgroup where the host did not give them."""
+def _placed(process: Process, root: str, merged: Maybe[bool]) -> Process:
+    """The process with unit and container read from its cgroup where the host did not give them.
+
+    That the host has merged /usr says nothing of a path that is not verified: it may be of another root.
+    """
+    merged = merged if process.exe_verified is True else UNKNOWN
     if not isinstance(process.cgroup, str):
-        return process
+        return replace(process, usr_merged=merged)
     short = len(process.cgroup) + len(root) <= _REMEMBERED_LENGTH
     read = _read_cgroup if short else _read_cgroup.__wrapped__
     unit, user_unit, container, runtime, pod = read(process.cgroup, root)
@@ -162,6 +168,7 @@ def _placed(process: Process, root: str) -> Process:
         container=container if process.container is UNKNOWN else process.container,
         runtime=runtime,
         pod=pod,
+        usr_merged=merged,
     )
 
 

@@ -253,6 +253,7 @@ class Process:
     self_audit: Maybe[bool] = UNKNOWN  # `self` on the wire: the audit's own process
     listen_fds: Maybe[bool] = UNKNOWN  # LISTEN_FDS and LISTEN_PID name this process
     inherited: Maybe[str] = UNKNOWN  # a hint from the host, used where ancestry cannot decide
+    usr_merged: Maybe[bool] = UNKNOWN  # derived: whether `exe` in /usr/bin is also in /bin, and so on
 
 
 @dataclass(frozen=True, slots=True)

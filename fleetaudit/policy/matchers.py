@@ -16,7 +16,18 @@ from fleetaudit.policy.fields import (
     VIA_OWNERS,
 )
 from fleetaudit.policy.truth import Truth, all_of, any_of, negate
-from fleetaudit.policy.values import Bindings, Candidates, Is, Kind, Path, Test, ValueMistake, compile_value
+from fleetaudit.policy.values import (
+    Bindings,
+    Candidates,
+    Is,
+    Kind,
+    Path,
+    Test,
+    ValueMistake,
+    compile_value,
+    literals,
+)
+from fleetaudit.usr_merge import has_long_name, short_name
 
 NetnsTest: TypeAlias = Callable[[NetworkNamespace], Truth]
 ANNOTATIONS = frozenset({"reason", "owner_team", "reviewed"})
@@ -42,12 +53,16 @@ _OPPOSITE = {Trust.ALLOW: Trust.DENY, Trust.DENY: Trust.ALLOW, Trust.SELECT: Tru
 
 @dataclass(frozen=True, slots=True)
 class OwnerMatcher:
-    """Every field named must match. `kernel` entries match kernel-owned sockets only."""
+    """Every field named must match. `kernel` entries match kernel-owned sockets only.
+
+    `short` are the executables it names below /bin, /sbin or /lib: on a host with merged /usr also in /usr.
+    """
 
     tests: tuple[tuple[str, Test], ...]
     relatives: tuple[tuple[str, OwnerMatcher], ...]
     kernel: bool
     text: str
+    short: frozenset[str | int] = frozenset()
 
     def match(self, owner: Owner, trust: Trust) -> Truth:
         """Whether this owner matches, trusting its executable path as far as `trust` says."""
@@ -66,7 +81,7 @@ class OwnerMatcher:
         return all_of((found, *self._kin(owner, trust))) if self.relatives else found
 
     def _executable(self, test: Test, process: Process, trust: Trust) -> Truth:
-        found = test.match((process.exe,))
+        found = self._path(test, process, trust)
         unverified = process.exe_verified is False
         if trust is Trust.DENY:
             # What claims to be the program that a `not` spares is not spared on its word.
@@ -78,6 +93,17 @@ class OwnerMatcher:
         if found is not False and all(name != "exe_deleted" for name, _ in self.tests):
             return all_of((found, Is(lambda deleted: deleted is False, "").match((process.exe_deleted,))))
         return found
+
+    def _path(self, test: Test, process: Process, trust: Trust) -> Truth:
+        """What the test says of the path, and of the name that merged /usr gives the same file besides."""
+        found = test.match((process.exe,))
+        other = short_name(process.exe) if self.short and isinstance(process.exe, str) else None
+        if other not in self.short or process.usr_merged is False:
+            return found
+        also = test.match((process.exe, other))
+        if process.usr_merged is True or also is found:
+            return also
+        return any_of((found, also)) if trust is Trust.DENY else None
 
     def _kin(self, owner: Owner, trust: Trust) -> tuple[Truth, ...]:
         return tuple(_related(name, matcher, owner, trust) for name, matcher in self.relatives)
@@ -120,7 +146,14 @@ def compile_owner(spec: Mapping[str, object], path: Path, bindings: Bindings) ->
     words = [f"{name} {test.text}" for name, test in tests]
     words += [f"{name} ({matcher.text})" for name, matcher in relatives]
     kernel = spec.get("kernel") is True
-    return OwnerMatcher(tuple(tests), tuple(relatives), kernel, "the kernel" if kernel else ", ".join(words))
+    short = [literal for name, test in tests if name == "exe" for literal in literals(test)]
+    return OwnerMatcher(
+        tests=tuple(tests),
+        relatives=tuple(relatives),
+        kernel=kernel,
+        text="the kernel" if kernel else ", ".join(words),
+        short=frozenset(path for path in short if isinstance(path, str) and has_long_name(path)),
+    )
 
 
 class Surroundings(Protocol):

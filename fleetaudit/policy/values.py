@@ -158,6 +158,15 @@ def compile_value(
     return _literal(spec, kind, path, choices)
 
 
+def literals(test: Test) -> frozenset[str | int]:
+    """Every literal in a test, at whichever depth, below `not` too."""
+    if isinstance(test, Not):
+        return literals(test.test)
+    if isinstance(test, AnyOf):
+        return frozenset().union(*map(literals, test.tests))
+    return test.exact
+
+
 def is_templated(spec: object) -> bool:
     """Whether an inventory variable occurs anywhere in a policy value."""
     if isinstance(spec, Mapping):
@@ -340,7 +349,7 @@ def _exactly(value: str, kind: Kind, path: Path, choices: Sequence[str]) -> Test
             path, f"the variable's value '{value}' is not an address", "set it to an address or CIDR"
         )
     if kind is Kind.TEXT and not choices:
-        return Is(lambda item: item == value, value)
+        return _one_of(frozenset({value}), value)
     if choices and value not in choices:
         raise ValueMistake(
             path, f"the variable's value '{value}' is not known here", f"one of {', '.join(choices)}"
