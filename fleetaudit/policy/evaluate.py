@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from fleetaudit.model import Finding, HostAudit, Listener, Missing, Outcome, Owner, Result, Snapshot, Verdict
 from fleetaudit.policy.checks.base import Case, endpoints
+from fleetaudit.policy.checks.wording import bounded
 from fleetaudit.policy.matchers import compile_selector
 from fleetaudit.policy.model import CompiledRule, Policy, Rule
 from fleetaudit.policy.register import Approving, register
@@ -173,7 +174,11 @@ def _result(
         tags=tuple(sorted(rule.tags)),
         checked=checked,
         findings=tuple(
-            replace(finding, fingerprint=_fingerprint(outcome.host, policy, rule, finding))
+            replace(
+                finding,
+                reason=bounded(finding.reason),
+                fingerprint=_fingerprint(outcome.host, policy, rule, finding),
+            )
             for finding in findings
         ),
         policy_sha256=policy.sha256,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
-from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
+from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, one_by_one
 from fleetaudit.policy.checks.entries import compile_entries, reason_of, undecided, verdicts
+from fleetaudit.policy.checks.wording import names_of, nearest, way_of
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.values import Bindings, Path
 
@@ -34,10 +35,11 @@ class AllowOwners:
         judged = verdicts(holders(group), self.entries, Trust.ALLOW)
         foreign = tuple(owner for owner, allowed in judged if allowed is False)
         if foreign:
-            reason = f"no allow entry matches {names_of(foreign)}"
-            beyond = reason_of(undecided(case, listener, judged))
+            miss = nearest(self.entries, foreign[0], Trust.ALLOW)
+            reason = f"no allow entry matches {names_of(foreign)}{miss}{way_of(foreign)}"
+            beyond = reason_of(undecided(case, listener, judged, self.entries, Trust.ALLOW))
             return Finding(Verdict.FAIL, reason, listener, foreign, beyond=beyond)
-        return undecided(case, listener, judged)
+        return undecided(case, listener, judged, self.entries, Trust.ALLOW)
 
 
 def compile_allow_owners(spec: object, path: Path, bindings: Bindings) -> AllowOwners:

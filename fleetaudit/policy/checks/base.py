@@ -97,30 +97,3 @@ def one_by_one(listeners: Sequence[Listener]) -> tuple[Group, ...]:
 def holders(listeners: Sequence[Listener]) -> tuple[Owner, ...]:
     """Everybody who holds one of the sockets, or could receive it: owners and `held_by`."""
     return tuple(owner for listener in listeners for owner in (*listener.owners, *listener.held_by))
-
-
-def name_of(owner: Owner) -> str:
-    """An owner in words: what it runs, its pid, its user, and how it came to the socket if not plainly."""
-    process = owner.process
-    exe = process.exe if isinstance(process.exe, str) else None
-    comm = process.comm if isinstance(process.comm, str) else None
-    what = (exe.rsplit("/", 1)[-1] if exe else comm) or "unknown program"
-    if comm and exe and comm != what:
-        what = f"{what} [{comm}]"
-    facts = [f"pid {process.pid}"]
-    if isinstance(process.user, str):
-        facts.append(f"user {process.user}")
-    elif isinstance(process.euid, int):
-        facts.append(f"uid {process.euid}")
-    if not isinstance(owner.inherited, Missing) and owner.inherited.value not in ("original", "worker"):
-        facts.append(owner.inherited.value)
-    if process.exe_deleted is True:
-        facts.append("executable deleted")
-    if process.exe_verified is False:
-        facts.append("path not verified")
-    return f"{what} ({', '.join(facts)})"
-
-
-def names_of(owners: Sequence[Owner]) -> str:
-    """Several owners in words."""
-    return ", ".join(name_of(owner) for owner in owners)

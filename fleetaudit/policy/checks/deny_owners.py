@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
-from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, names_of, one_by_one
+from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, one_by_one
 from fleetaudit.policy.checks.entries import compile_entries, reason_of, undecided, verdicts
+from fleetaudit.policy.checks.wording import names_of, wanted, way_of
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.values import Bindings, Path
 
@@ -30,15 +31,11 @@ class DenyOwners:
         judged = verdicts(holders(group), self.entries, Trust.DENY)
         denied = tuple(owner for owner, found in judged if found)
         if denied:
-            texts = [
-                entry.text
-                for entry in self.entries
-                if any(entry.match(owner, Trust.DENY) for owner in denied)
-            ]
-            reason = f"{names_of(denied)} may not hold it: denied is {' or '.join(texts)}"
-            beyond = reason_of(undecided(case, listener, judged))
+            met = [entry for entry in self.entries if any(entry.match(owner, Trust.DENY) for owner in denied)]
+            reason = f"{names_of(denied)} may not hold it: denied is {wanted(met)}{way_of(denied)}"
+            beyond = reason_of(undecided(case, listener, judged, self.entries, Trust.DENY))
             return Finding(Verdict.FAIL, reason, listener, denied, beyond=beyond)
-        return undecided(case, listener, judged)
+        return undecided(case, listener, judged, self.entries, Trust.DENY)
 
 
 def compile_deny_owners(spec: object, path: Path, bindings: Bindings) -> DenyOwners:

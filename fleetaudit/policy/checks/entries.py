@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fleetaudit.model import Finding, Listener, Owner, Verdict
-from fleetaudit.policy.checks.base import Case, names_of
+from fleetaudit.policy.checks.base import Case
+from fleetaudit.policy.checks.wording import names_of, undecided_fields
 from fleetaudit.policy.matchers import OwnerMatcher, Trust, compile_owner
 from fleetaudit.policy.truth import Truth, any_of
 from fleetaudit.policy.values import Bindings, Path
@@ -18,11 +19,18 @@ def verdicts(
     return tuple((owner, any_of(entry.match(owner, trust) for entry in entries)) for owner in owners)
 
 
-def undecided(case: Case, listener: Listener, judged: Sequence[tuple[Owner, Truth]]) -> Finding | None:
+def undecided(
+    case: Case,
+    listener: Listener,
+    judged: Sequence[tuple[Owner, Truth]],
+    entries: Sequence[OwnerMatcher],
+    trust: Trust,
+) -> Finding | None:
     """The finding for owners that the snapshot says too little about, or that may not all have been seen."""
     unclear = tuple(owner for owner, matched in judged if matched is None)
     if unclear:
-        reason = f"the snapshot lacks what would decide about {names_of(unclear)}"
+        fields = undecided_fields(entries, unclear[0], trust)
+        reason = f"the snapshot does not say {fields} of {names_of(unclear)}, which decides"
         return Finding(Verdict.UNKNOWN, reason, listener, unclear)
     doubt = case.view.doubt(listener)
     return Finding(Verdict.UNKNOWN, doubt, listener, listener.owners) if doubt else None

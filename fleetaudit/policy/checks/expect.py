@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
 from fleetaudit.policy.checks.base import Case, Group, endpoints, holders
+from fleetaudit.policy.checks.wording import names_of, way_of
 from fleetaudit.policy.values import Bindings, Path
 from fleetaudit.policy.view import sentence
 
@@ -37,10 +38,12 @@ class Expect:
             yield Finding(Verdict.UNKNOWN, f"{len(sure)} found; {self._doubt(case)}")
 
     def _surplus(self, group: Group, count: int) -> Finding:
+        owners = holders(group)
+        held = f"; held by {names_of(owners)}{way_of(owners)}" if owners else ""
         wanted = (
             f"at most {self.maximum} expected, {count} found" if self.maximum else "nothing may listen here"
         )
-        return Finding(Verdict.FAIL, wanted, group[0], holders(group))
+        return Finding(Verdict.FAIL, f"{wanted}{held}", group[0], owners)
 
     @staticmethod
     def _doubt(case: Case) -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
 from fleetaudit.policy.checks.base import Case, Group, apart, endpoints, holders, judge_groups
+from fleetaudit.policy.checks.wording import names_of, way_of
 from fleetaudit.policy.values import Bindings, Path
 
 
@@ -32,7 +33,7 @@ class OwnerCount:
         count = len({owner.process.pid for owner in owners})
         doubt = next(filter(None, map(case.view.doubt, group)), "")
         if count > self.maximum:
-            wanted = f"{count} owners, at most {self.maximum} wanted"
+            wanted = f"{count} owners, at most {self.maximum} wanted: {names_of(owners)}{way_of(owners)}"
             return Finding(Verdict.FAIL, wanted, group[0], owners, beyond=doubt)
         return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None
 
@@ -41,7 +42,8 @@ class OwnerCount:
         count = len({owner.process.pid for owner in owners})
         if count >= self.minimum:
             return None
-        reason = f"{count} owners, at least {self.minimum} wanted"
+        held = f": {names_of(owners)}" if owners else ""
+        reason = f"{count} owners, at least {self.minimum} wanted{held}"
         doubt = next(filter(None, map(case.view.doubt, group)), "")
         if doubt:
             return Finding(Verdict.UNKNOWN, f"{reason}; {doubt}", group[0], owners)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fleetaudit.model import UNKNOWN, Finding, Maybe, Missing, Owner, Process, Verdict
-from fleetaudit.policy.checks.base import Case, Group, endpoints, holders, judge_groups, names_of
+from fleetaudit.policy.checks.base import Case, Group, endpoints, holders, judge_groups
+from fleetaudit.policy.checks.wording import clipped, names_of, way_of
 from fleetaudit.policy.fields import OWNER_FIELDS
 from fleetaudit.policy.values import Bindings, Path
 
@@ -31,11 +32,18 @@ class Same:
         for name, found in values.items():
             known = {value for value in found if value is not UNKNOWN}
             if len(known) > 1:
-                reason = f"its owners differ in {name}: {names_of(owners)}"
-                return Finding(Verdict.FAIL, reason, group[0], owners, beyond=doubt)
-        if not doubt and any(UNKNOWN in found for found in values.values()):
-            doubt = f"the snapshot lacks what would decide about {names_of(owners)}"
+                reason = f"its owners differ in {name} ({_shown(name, owners)}): {names_of(owners)}"
+                return Finding(Verdict.FAIL, f"{reason}{way_of(owners)}", group[0], owners, beyond=doubt)
+        unsaid = [name for name, found in values.items() if UNKNOWN in found]
+        if not doubt and unsaid:
+            doubt = f"the snapshot does not say {' and '.join(unsaid)} of all of {names_of(owners)}"
         return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None
+
+
+def _shown(name: str, owners: Sequence[Owner]) -> str:
+    """The first few different values, as the snapshot has them."""
+    told = {str(next(iter(OWNER_FIELDS[name].read(owner)))) for owner in owners}
+    return " and ".join(clipped(text) for text in sorted(told)[:3]) if len(told) > 1 else "two of one name"
 
 
 def _values(name: str, owners: Sequence[Owner]) -> tuple[object, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fleetaudit.model import Finding, Verdict
-from fleetaudit.policy.checks.base import Case, Group, judge_groups, one_by_one
+from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, one_by_one
+from fleetaudit.policy.checks.wording import names_of, way_of
 from fleetaudit.policy.fields import SCOPES
 from fleetaudit.policy.values import Bindings, Kind, Path, Test, compile_value
 
@@ -33,7 +34,9 @@ class Scope:
             return Finding(
                 Verdict.UNKNOWN, "the snapshot does not say where it is bound", listener, listener.owners
             )
-        reason = f"bound to scope {listener.scope}, wanted is {self.allowed.text}"
+        owners = holders(group)
+        held = f"; held by {names_of(owners)}{way_of(owners)}" if owners else ""
+        reason = f"bound to scope {listener.scope}, wanted is {self.allowed.text}{held}"
         return Finding(Verdict.FAIL, reason, listener, listener.owners)
 
 
