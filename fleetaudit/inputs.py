@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from fleetaudit import inventory, yamlio
 from fleetaudit.errors import ConfigError, Place, PolicyError, Problem
@@ -22,6 +23,8 @@ from fleetaudit.policy.resolve import Resolved
 from fleetaudit.policy.waivers import Waiver
 from fleetaudit.text import visible
 from fleetaudit.yamlio import Document
+
+_PACK: Final = "pack:"
 
 
 def read_bytes(path: str) -> bytes:
@@ -37,18 +40,46 @@ def policy_files(paths: Sequence[str]) -> tuple[str, ...]:
     files: list[str] = []
     problems: list[Problem] = []
     for path in paths:
-        if not Path(path).is_dir():
-            files.append(path)
-            continue
-        found = sorted(
-            str(item) for item in Path(path).glob("*.yaml") if not item.name.endswith(".test.yaml")
-        )
-        if not found:
-            problems.append(Problem(f"{visible(path)}: no *.yaml policy in this directory"))
-        files.extend(found)
+        try:
+            files += _files_of(path)
+        except PolicyError as error:
+            problems += error.problems
     if problems:
         raise PolicyError(problems)
     return tuple(dict.fromkeys(files))
+
+
+def _files_of(path: str) -> list[str]:
+    name = path.removeprefix(_PACK)
+    place = Path(path) if name == path else _pack(name)
+    if not place.is_dir():
+        return [str(place) if name != path else path]
+    found = sorted(str(item) for item in place.glob("*.yaml") if not item.name.endswith(".test.yaml"))
+    if not found:
+        raise PolicyError(Problem(f"{visible(path)}: no *.yaml policy in this directory"))
+    return found
+
+
+def _pack(name: str) -> Path:
+    """A policy, or a directory of them, that ships with fleetaudit. Raises PolicyError."""
+    package = Path(__file__).parent
+    # In a wheel they are in the package, in the repository beside it.
+    shipped = next(
+        (folder for folder in (package / "policies", package.parent / "policies") if folder.is_dir()), None
+    )
+    known = packs(shipped) if shipped else []
+    if shipped is None or name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean pack:{near[0]}?" if near else f"packs are: {', '.join(known)}"
+        raise PolicyError(Problem(f"no pack is called '{visible(name)}'", hint=hint))
+    return shipped / name if (shipped / name).is_dir() else shipped / f"{name}.yaml"
+
+
+def packs(folder: Path) -> list[str]:
+    """The names of the policies below a folder, and of the folders that hold some, sorted."""
+    found = [item for item in folder.rglob("*.yaml") if not item.name.endswith(".test.yaml")]
+    names = {str(item.relative_to(folder).with_suffix("")) for item in found}
+    return sorted(names | {str(item.parent.relative_to(folder)) for item in found if item.parent != folder})
 
 
 def read_policies(paths: Sequence[str], *, bases: bool = False) -> tuple[Policy, ...]:

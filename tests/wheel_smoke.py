@@ -15,6 +15,7 @@ COMMANDS = (
     ["agent"],
     ["collect", "--local", "--output", "-"],
     ["policy", "test", str(ROOT / "policies")],
+    ["policy", "show", "pack:cis/ubuntu-24-04"],
 )
 
 

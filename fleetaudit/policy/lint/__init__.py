@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from fleetaudit.errors import Problem
-from fleetaudit.policy.lint import entries, overlap, review, selectors, values
+from fleetaudit.policy.lint import controls, entries, overlap, review, selectors, values
 from fleetaudit.policy.lint.against import FLEET_RULES, FleetUse
 from fleetaudit.policy.lint.base import Linter, Subject
 from fleetaudit.policy.lint.ignoring import unsilenced
@@ -61,6 +61,9 @@ LINT_RULES: Final[Mapping[str, LintRule]] = MappingProxyType(
         "shadowed-rule": LintRule("a rule that another one makes idle", overlap.shadowed_rule),
         "no-override": LintRule("a narrow allow list meant to override a wide one", overlap.no_override),
         "expired-review": LintRule("`reviewed` more than a year ago, or no date", review.expired_review),
+        "unknown-control": LintRule(
+            "a framework or control that is in no catalogue", controls.unknown_control
+        ),
         "idle-ignore": LintRule("a comment that silences nothing"),
     }
     | {code: LintRule(summary) for code, summary in FLEET_RULES.items()}
