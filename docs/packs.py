@@ -20,10 +20,10 @@ HEAD = """\
 
 <!-- Written by `python docs/packs.py`; change the policies instead. -->
 
-`-p pack:NAME` names one, or a folder of them, wherever fleetaudit is installed; `-p policies/NAME.yaml` does in
-this repository. `fleetaudit policy show pack:NAME` prints one with all it is made of. They support the controls
-they name, and never certify: what listens is one part of a requirement. Copy what you want to change, or
-`extends` it ([policy.md](policy.md)).
+`-p pack:NAME` names one, or a folder of them, wherever fleetaudit is installed; `-p policies/NAME.yaml`
+does in this repository. `fleetaudit policy show pack:NAME` prints one with all it is made of. They support
+the controls they name, and never certify: what listens is one part of a requirement. Copy what you want to
+change, or `extends` it ([policy.md](policy.md)).
 
 ```sh
 fleetaudit evaluate snapshots.jsonl -p pack:hygiene
