@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from fleetaudit.model import Finding, HostAudit, Listener, Missing, Outcome, Owner, Result, Snapshot, Verdict
 from fleetaudit.policy.checks.base import Case, endpoints
 from fleetaudit.policy.checks.wording import bounded
+from fleetaudit.policy.expressions import ExpressionError
 from fleetaudit.policy.matchers import compile_selector
 from fleetaudit.policy.model import CompiledRule, Policy, Rule
 from fleetaudit.policy.register import Approving, register
-from fleetaudit.policy.truth import Truth, any_of
+from fleetaudit.policy.truth import Truth, all_of, any_of
 from fleetaudit.policy.values import Bindings, MissingVariable, ValueMistake
 from fleetaudit.policy.view import HostView, sentence, view_of
 
@@ -68,8 +69,13 @@ def cases(outcome: Outcome, policies: Sequence[Policy]) -> Iterator[tuple[Policy
     for policy in mine:
         for rule in policy.rules:
             prepared = ready.get(id(rule))
-            if prepared is not None and prepared.compiled.when.hold(outcome) is not False:
-                yield policy, rule, prepared.compiled, _case(prepared.compiled, view, prepared.selected)
+            if prepared is None or prepared.compiled.when.hold(outcome) is False:
+                continue
+            try:
+                case = _case(prepared.compiled, view, outcome, prepared.selected)
+            except ExpressionError:
+                continue
+            yield policy, rule, prepared.compiled, case
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,13 @@ def _judge(outcome: Outcome, policy: Policy, rule: Rule, view: HostView, ready: 
         compiled = ready.compiled if ready else rule.for_host(outcome.context)
         if aside := _aside(compiled, outcome):
             return _result(outcome, policy, rule, (aside,))
-        case = _case(compiled, view, ready.selected if ready else None)
+        case = _case(compiled, view, outcome, ready.selected if ready else None)
         findings = tuple(_findings(compiled, case))
     except (MissingVariable, ValueMistake) as error:
         finding = Finding(Verdict.ERROR, f"host {outcome.host}, rule {rule.id}: {error}")
+        return _result(outcome, policy, rule, (finding,))
+    except ExpressionError as error:
+        finding = Finding(Verdict.ERROR, f"host {outcome.host}, rule {rule.id}: when_expr: {error}")
         return _result(outcome, policy, rule, (finding,))
     except Exception as error:  # the border of one rule: its crash is its verdict, never a pass
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -122,9 +131,11 @@ def _aside(compiled: CompiledRule, outcome: Outcome) -> Finding | None:
     return Finding(Verdict.UNKNOWN, f"whether the rule is for this host is not known: {unmet}")
 
 
-def _case(compiled: CompiledRule, view: HostView, selected: tuple[Truth, ...] | None) -> Case:
+def _case(
+    compiled: CompiledRule, view: HostView, outcome: Outcome, selected: tuple[Truth, ...] | None
+) -> Case:
     if selected is None:
-        selected = _selected(compiled, view)
+        selected = _selected(compiled, view, outcome)
     return Case(
         view=view,
         listeners=tuple(item for item, found in zip(view.listeners, selected, strict=True) if found),
@@ -133,8 +144,16 @@ def _case(compiled: CompiledRule, view: HostView, selected: tuple[Truth, ...] | 
     )
 
 
-def _selected(compiled: CompiledRule, view: HostView) -> tuple[Truth, ...]:
-    return tuple(compiled.selector.match(listener, view) for listener in view.listeners)
+def _selected(compiled: CompiledRule, view: HostView, outcome: Outcome) -> tuple[Truth, ...]:
+    """What the rule says of each listener. Its expression is asked last, about what may still be selected."""
+    found = tuple(compiled.selector.match(listener, view) for listener in view.listeners)
+    expression = compiled.expression
+    if expression is None:
+        return found
+    return tuple(
+        truth if truth is False else all_of((truth, expression.holds(listener, view, outcome)))
+        for listener, truth in zip(view.listeners, found, strict=True)
+    )
 
 
 def _findings(compiled: CompiledRule, case: Case) -> Iterator[Finding]:
@@ -182,7 +201,7 @@ def _result(
             for finding in findings
         ),
         policy_sha256=policy.sha256,
-        line=rule.place.line,
+        line=rule.place.line if rule.place.file == policy.file else 1,
     )
 
 
@@ -201,7 +220,9 @@ def _prepare(view: HostView, outcome: Outcome, rules: Sequence[Rule]) -> dict[in
         try:
             compiled = rule.for_host(outcome.context)
             meant = compiled.when.hold(outcome)
-            selected = _selected(compiled, view) if compiled.approves and meant is not False else None
+            selected = (
+                _selected(compiled, view, outcome) if compiled.approves and meant is not False else None
+            )
             if selected is not None and meant is None:
                 selected = tuple(None if found else found for found in selected)
             ready[id(rule)] = _Ready(compiled, selected)

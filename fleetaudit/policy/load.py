@@ -12,6 +12,7 @@ from fleetaudit.errors import ConfigError, Place, PolicyError, Problem
 from fleetaudit.model import Severity
 from fleetaudit.patterns import HostPattern
 from fleetaudit.policy.checks import CHECKS
+from fleetaudit.policy.expressions import MISSING
 from fleetaudit.policy.model import CompiledRule, Policy, Rule, compile_rule
 from fleetaudit.policy.resolve import Reader, Resolved, Resolver, RuleSource, identity
 from fleetaudit.policy.values import Bindings, ValueMistake, is_templated
@@ -41,7 +42,7 @@ def load(
     if not problems and not policies:
         problems.append(Problem("no policy was given", hint="name a policy file or a directory of *.yaml"))
     if problems:
-        raise PolicyError(sorted(dict.fromkeys(problems), key=_reading_order)[:_MOST_PROBLEMS])
+        raise PolicyError(_told(problems))
     return tuple(sorted(policies, key=lambda policy: policy.name))
 
 
@@ -61,6 +62,13 @@ def resolve(
     resolved = [(item, name) for item, name in found if item is not None]
     extended = {base for item, _ in resolved for base in item.bases}
     return tuple(item for item, name in resolved if bases or name not in extended)
+
+
+def _told(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems in reading order, each once, and once that a library is missing."""
+    ordered = sorted(dict.fromkeys(problems), key=_reading_order)
+    missing = [problem for problem in ordered if problem.message == MISSING]
+    return [problem for problem in ordered if problem not in missing[1:]][:_MOST_PROBLEMS]
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, int]:
@@ -146,7 +154,8 @@ def _compile(source: RuleSource, resolved: Resolved, problems: list[Problem]) ->
         place = source.place(mistake.path[len(path) :]) if inside else resolved.place(mistake.path)
         problems.append(Problem(mistake.message, place, mistake.hint))
         return None
-    return None if is_templated(source.spec) or is_templated(when) else compiled
+    spec = {key: value for key, value in source.spec.items() if key != "when_expr"}
+    return None if is_templated(spec) or is_templated(when) else compiled
 
 
 def _pattern(text: str, place: Place, problems: list[Problem]) -> HostPattern | None:

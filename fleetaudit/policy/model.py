@@ -10,6 +10,7 @@ from fleetaudit.model import HostContext, Severity
 from fleetaudit.patterns import HostPattern
 from fleetaudit.policy.checks import CHECKS
 from fleetaudit.policy.checks.base import Check
+from fleetaudit.policy.expressions import Expression, compile_expression
 from fleetaudit.policy.facts import NO_CONDITIONS, Conditions, compile_conditions
 from fleetaudit.policy.matchers import Selector, compile_selector
 from fleetaudit.policy.values import Bindings, Path
@@ -23,6 +24,7 @@ class CompiledRule:
     checks: tuple[Check, ...]
     approves: bool
     when: Conditions = NO_CONDITIONS
+    expression: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +88,6 @@ def compile_rule(
         ),
         when=compile_conditions(when, ("when",), bindings)
         + compile_conditions(spec.get("when"), (*path, "when"), bindings),
+        expression=compile_expression(spec.get("when_expr"), (*path, "when_expr")),
         approves=("allow_owners" in spec or wants_some) and "approved" not in (selects or {}),
     )
