@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +17,7 @@ from fleetaudit.policy.expressions import MISSING
 from fleetaudit.policy.model import CompiledRule, Policy, Rule, compile_rule
 from fleetaudit.policy.resolve import Reader, Resolved, Resolver, RuleSource, identity
 from fleetaudit.policy.values import Bindings, ValueMistake, is_templated
+from fleetaudit.text import visible
 from fleetaudit.yamlio import Document
 
 _MOST_PROBLEMS: Final = 1000
@@ -65,8 +67,11 @@ def resolve(
 
 
 def _told(problems: Sequence[Problem]) -> list[Problem]:
-    """The problems in reading order, each once, and once that a library is missing."""
-    ordered = sorted(dict.fromkeys(problems), key=_reading_order)
+    """The problems in reading order, each once and on one line, and once that a library is missing."""
+    shown = (
+        replace(problem, message=visible(problem.message), hint=visible(problem.hint)) for problem in problems
+    )
+    ordered = sorted(dict.fromkeys(shown), key=_reading_order)
     missing = [problem for problem in ordered if problem.message == MISSING]
     return [problem for problem in ordered if problem not in missing[1:]][:_MOST_PROBLEMS]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fleetaudit import schema, yamlio
 from fleetaudit.derive import derive
-from fleetaudit.errors import ConfigError, PolicyError, Problem
+from fleetaudit.errors import ConfigError, PolicyError
 from fleetaudit.inputs import read_policies
 from fleetaudit.policy.lint import lint
 from fleetaudit.policy.load import load
@@ -97,46 +95,6 @@ def test_shipped_policies_lint_clean_and_are_complete(path: Path) -> None:
         assert rule.title != rule.id
         assert rule.remediation
         assert rule.controls
-
-
-_FRAGMENTS = st.sampled_from(
-    [
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        "-",
-        "\t",
-        "\n",
-        "  ",
-        "not",
-        "&a",
-        "*a",
-        "!!",
-        "'",
-        '"',
-        "~(",
-        "\x00",
-        "é",
-        "{{ x }}",
-    ]
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_damaged_policies_give_a_located_message_or_a_policy(data: st.DataObject) -> None:
-    text = (SHIPPED / "ssh.yaml").read_text()
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(text)))
-        text = text[:place] + data.draw(_FRAGMENTS) + text[place + data.draw(st.integers(0, 3)) :]
-    problems: tuple[Problem, ...] = ()
-    try:
-        load([(yamlio.parse(text.encode(), "p.yaml"), "")])
-    except ConfigError as error:
-        problems = error.problems
-    assert all(problem.place and problem.place.file == "p.yaml" for problem in problems)
 
 
 def test_tags_references_and_controls_are_the_rules_own_and_the_policys() -> None:

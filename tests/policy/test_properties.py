@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetaudit.derive import derive
+from fleetaudit.model import Result
 from fleetaudit.policy.evaluate import evaluate
 from fleetaudit.snapshot import decode_line
 from tests.build import NGINX, PYTHON, SHELL, Wire, policy, process, snapshot, socket, without
@@ -80,6 +82,70 @@ def test_the_order_of_sockets_owners_and_processes_never_matters(wire: Wire, shu
         return evaluate(derive(decode_line(json.dumps(line).encode())), [POLICY]).results
 
     assert judged(wire) == judged(other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(snapshots, st.randoms(use_true_random=False))
+def test_the_order_of_rules_and_policies_never_matters(wire: Wire, shuffler: random.Random) -> None:
+    host = derive(decode_line(json.dumps(wire).encode()))
+    other = policy("- id: more\n  listeners: {port: 8080}\n  expect: some").rules
+    policies = [POLICY, replace(POLICY, name="q", rules=POLICY.rules[:3] + other)]
+    before = evaluate(host, policies)
+    shuffled = [
+        replace(item, rules=tuple(shuffler.sample(item.rules, len(item.rules))))
+        for item in shuffler.sample(policies, len(policies))
+    ]
+    after = evaluate(host, shuffled)
+
+    def by_name(results: tuple[Result, ...]) -> list[Result]:
+        return sorted(results, key=lambda result: (result.policy, result.rule))
+
+    assert by_name(before.results) == by_name(after.results)
+    assert (before.endpoints, before.unapproved) == (after.endpoints, after.unapproved)
+
+
+@settings(max_examples=40, deadline=None)
+@given(snapshots, st.sets(st.sampled_from(sorted(rule.id for rule in POLICY.rules)), min_size=1))
+def test_which_rules_are_judged_changes_no_verdict(wire: Wire, judged: set[str]) -> None:
+    host = derive(decode_line(json.dumps(wire).encode()))
+    rules = tuple(replace(rule, judged=rule.id in judged) for rule in POLICY.rules)
+    results = evaluate(host, [replace(POLICY, rules=rules)]).results
+    assert results == tuple(item for item in evaluate(host, [POLICY]).results if item.rule in judged)
+
+
+TOUCHED = """
+- id: host-tcp-is-there
+  listeners: {protocol: tcp, port: [22, 80]}
+  expect: some
+- id: host-tcp-is-not
+  listeners: {protocol: tcp, port: 8080}
+  expect: none
+- id: blue-tcp-is-not
+  listeners: {protocol: tcp, netns: blue}
+  expect: none
+- id: host-udp-is-not
+  listeners: {protocol: udp}
+  expect: none
+"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(sockets, processes)
+def test_a_gap_touches_only_the_rules_that_it_can_hide_something_from(
+    listed: list[Wire], known: dict[int, Wire]
+) -> None:
+    rules = policy(TOUCHED)
+
+    def judged(*gaps: Wire) -> dict[str, str]:
+        wire = snapshot(listed, known, gaps=gaps)
+        results = evaluate(derive(decode_line(json.dumps(wire).encode())), [rules]).results
+        return {result.rule: result.verdict.value for result in results}
+
+    whole = judged()
+    closed = judged({"code": "netns_not_entered", "netns": 2})
+    assert closed == whole | {"blue-tcp-is-not": "unknown"}
+    undumped = judged({"code": "protocol_not_dumped", "protocol": "udp"})
+    assert undumped == whole | {"host-udp-is-not": "unknown"}
 
 
 @settings(max_examples=80, deadline=None)
