@@ -101,7 +101,7 @@ def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> t
 
     Returns what could not be written. A file appears under its name only when it is whole and on disk.
     """
-    options = RenderOptions(include_pass=include_pass, width=_width(), colour=_colour())
+    options = RenderOptions(include_pass=include_pass, width=width(), colour=colour())
     planned = [
         (output, part)
         for output in outputs
@@ -192,11 +192,13 @@ def _target(output: Output, part: Part, stack: ExitStack) -> _Target:
     return _Target(output, path, file)
 
 
-def _width() -> int:
+def width() -> int:
+    """Columns of the terminal on standard output, within reason; 80 without one."""
     return max(80, min(shutil.get_terminal_size((80, 24)).columns, 160)) if _terminal() else 80
 
 
-def _colour() -> bool:
+def colour() -> bool:
+    """Whether standard output is a terminal that wants colour."""
     return _terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

@@ -22,6 +22,10 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "Print a policy with all that it extends and includes, and where each rule is from.",
         ),
         "test": ("policy_test", "Run policy unit tests: *.test.yaml files, or directories that hold some."),
+        "explain": (
+            "policy_explain",
+            "Explain a RULE on a HOST: each listener and owner, what matched or how nearly, what to do.",
+        ),
     }
 )
 

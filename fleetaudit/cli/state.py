@@ -106,6 +106,23 @@ def state_directory(keeping: Keeping) -> Path:
     return Path(base).expanduser() / "fleetaudit"
 
 
+@contextlib.contextmanager
+def kept_run(run_id: str, state: str | None) -> Iterator[Journal]:
+    """The lines of a run that was kept, to look at. Raises ConfigError when there is none of that name."""
+    runs = state_directory(Keeping(state, resume=None, retry_file=None, keep_runs=0)) / _RUNS
+    try:
+        journal = Journal.open(runs, run_id)
+    except ReportError as error:
+        if (runs / run_id).exists():
+            raise ConfigError(Problem(str(error))) from error
+        message = f"'{visible(run_id)}' is neither a file nor a run kept in {visible(str(runs))}"
+        raise ConfigError(Problem(message, hint=_known(runs))) from error
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
 def _begin(
     targets: tuple[Host, ...], keeping: Keeping, stack: contextlib.ExitStack, *, exclusive: bool
 ) -> Recording:

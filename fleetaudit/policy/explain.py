@@ -1,0 +1,373 @@
+"""Why a rule says what it says of a host: each listener considered, each owner, each entry, by its fields.
+
+Pure: values in, values out; who shows them escapes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from fleetaudit.errors import Place, PolicyError, Problem
+from fleetaudit.model import Finding, Listener, Missing, Outcome, Owner, Result, Verdict
+from fleetaudit.policy.checks.base import Case
+from fleetaudit.policy.entry_use import entry_lists
+from fleetaudit.policy.evaluate import cases, evaluate
+from fleetaudit.policy.fields import LISTENER_FIELDS, OWNER_FIELDS
+from fleetaudit.policy.matchers import OwnerMatcher, Selector, Trust
+from fleetaudit.policy.model import CompiledRule, Policy, Rule
+from fleetaudit.policy.other_tools import Named, Seen, judged_by_tool, named_by, place_of
+from fleetaudit.policy.truth import Truth
+
+NO_VERDICTS: Mapping[str, Verdict] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMatch:
+    """One field of an entry or selector: what it wants, what the subject has, whether that matches."""
+
+    name: str
+    wanted: str
+    had: str
+    matches: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class EntryMatch:
+    """One entry of an owner list against one owner. `number` counts from 1, as a person does."""
+
+    number: int
+    text: str
+    matches: Truth
+    fields: tuple[FieldMatch, ...]
+
+    @property
+    def misses(self) -> tuple[FieldMatch, ...]:
+        """The fields that keep the entry from matching, or may."""
+        return tuple(item for item in self.fields if item.matches is not True)
+
+
+@dataclass(frozen=True, slots=True)
+class ListMatch:
+    """One owner list against one owner: the entries that match, and the nearest one if none does."""
+
+    assertion: str
+    matching: tuple[EntryMatch, ...]
+    nearest: EntryMatch | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerView:
+    """One holder of a listener. `concerned`: a finding is about it; `held_by`: it could receive it."""
+
+    owner: Owner
+    held_by: bool
+    concerned: bool
+    lists: tuple[ListMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerView:
+    """One listener that the rule selects, or (`selected` None) of which that is not known.
+
+    `blind` are the tools by whose list the rule would have nothing to say against it, where it has.
+    """
+
+    listener: Listener
+    selected: Truth
+    owners: tuple[OwnerView, ...]
+    findings: tuple[Finding, ...]
+    named: tuple[Named, ...]
+    blind: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A listener that the rule does not select, and the fields of the selector that rule it out."""
+
+    listener: Listener
+    because: tuple[FieldMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsideredWaiver:
+    """A waiver that was looked at for this rule: where it stands, whether it applies, and why (not)."""
+
+    place: Place
+    text: str
+    applies: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A rule on a host. `selector` and `assertions` are the rule resolved: variables put in.
+
+    `others` is what the rule would say if it saw only what each other tool lists.
+    """
+
+    outcome: Outcome
+    policy: Policy
+    rule: Rule
+    result: Result | None
+    selector: tuple[tuple[str, str], ...] = ()
+    assertions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    listeners: tuple[ListenerView, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
+    others: Mapping[str, Verdict] = field(default_factory=lambda: NO_VERDICTS)
+    waivers: tuple[ConsideredWaiver, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+def explain(
+    outcome: Outcome,
+    policies: Sequence[Policy],
+    policy: Policy,
+    rule: Rule,
+    waivers: Sequence[ConsideredWaiver] = (),
+) -> Explanation:
+    """The rule on the derived outcome's host; `policies` are all that apply, for what they approve."""
+    results = evaluate(outcome, policies).results
+    result = next((item for item in results if (item.policy, item.rule) == (policy.name, rule.id)), None)
+    bare = Explanation(outcome, policy, rule, result, waivers=tuple(waivers))
+    judged = next((item for item in cases(outcome, policies) if item[1] is rule), None)
+    if judged is None or result is None:
+        return replace(bare, advice=tuple(_advice(bare)))
+    _, _, compiled, case = judged
+    seen = judged_by_tool(compiled, case)
+    whole = replace(
+        bare,
+        selector=tuple(_selector_words(rule, compiled)),
+        assertions=tuple(_assertion_words(rule, compiled)),
+        listeners=tuple(_listener_views(compiled, case, result, seen)),
+        passed_over=tuple(_passed_over(rule, compiled.selector, case)),
+        others={tool: found.verdict for tool, found in seen.items()},
+    )
+    return replace(whole, advice=tuple(_advice(whole)))
+
+
+def find_rule(policies: Sequence[Policy], name: str) -> tuple[Policy, Rule]:
+    """The rule called `name` or `policy/name`. Raises PolicyError when there is none, or several."""
+    known = {f"{policy.name}/{rule.id}": (policy, rule) for policy in policies for rule in policy.rules}
+    found = [item for full, item in known.items() if name in (full, full.split("/", 1)[1])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = ", ".join(f"{policy.name}/{rule.id}" for policy, rule in found)
+        raise PolicyError(Problem(f"several policies have a rule '{name}'", hint=f"write one of {places}"))
+    short = [rule.id for policy in policies for rule in policy.rules]
+    near = difflib.get_close_matches(name, [*known, *short], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"rules: {', '.join(known)}"
+    raise PolicyError(Problem(f"there is no rule '{name}'", hint=hint))
+
+
+# ---------------------------------------------------------------- the rule, resolved
+
+
+def _selector_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, str]]:
+    if "listeners" not in rule.spec:
+        return
+    spec = rule.spec["listeners"]
+    for name, test in compiled.selector.tests:
+        yield name, test.text
+    netns = spec.get("netns", "host") if isinstance(spec, Mapping) else "host"
+    yield "netns", shown(netns)
+    if compiled.selector.owner is not None:
+        yield "owner", compiled.selector.owner.text
+    if compiled.selector.approved is not None:
+        yield "approved", shown(compiled.selector.approved)
+
+
+def _assertion_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, tuple[str, ...]]]:
+    listed = {name: entries for name, entries, _ in entry_lists(compiled)}
+    for name, entries in listed.items():
+        yield name, tuple(entry.text for entry in entries)
+    for name in ("same", "owners", "scope", "expect"):
+        if name in rule.spec:
+            yield name, (shown(rule.spec[name]),)
+
+
+def shown(value: object) -> str:
+    """A policy value in words: a or b, not c, min 1, max 4."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {shown(item)}" for name, item in value.items())
+    return "none" if value is None else str(value)
+
+
+# ---------------------------------------------------------------- listeners and owners
+
+
+def _listener_views(
+    compiled: CompiledRule, case: Case, result: Result, seen: Mapping[str, Seen]
+) -> Iterator[ListenerView]:
+    doubtful = {id(listener) for listener in case.doubtful}
+    for listener in sorted((*case.listeners, *case.doubtful), key=_order):
+        place = place_of(listener)
+        # A finding about an endpoint names one of its sockets, and the owners of all.
+        about = [item for item in result.findings if item.listener and place_of(item.listener) == place]
+        fails = any(item.verdict is Verdict.FAIL for item in about)
+        yield ListenerView(
+            listener=listener,
+            selected=None if id(listener) in doubtful else True,
+            owners=tuple(_owner_views(compiled, listener, about)),
+            findings=tuple(item for item in about if item.listener is listener),
+            named=named_by(listener),
+            blind=frozenset(tool for tool, it in seen.items() if fails and place not in it.failing),
+        )
+
+
+def _owner_views(compiled: CompiledRule, listener: Listener, about: Sequence[Finding]) -> Iterator[OwnerView]:
+    concerned = {owner.process.pid for item in about for owner in item.owners}
+    real = {owner.process.pid for owner in listener.owners}
+    held = (*listener.owners, *(item for item in listener.held_by if item.process.pid not in real))
+    for owner in sorted(held, key=lambda owner: owner.process.pid):
+        pid = owner.process.pid
+        lists = tuple(_list_matches(compiled, owner))
+        yield OwnerView(owner, held_by=pid not in real, concerned=pid in concerned, lists=lists)
+
+
+def _order(listener: Listener) -> tuple[str, ...]:
+    port = f"{listener.port:05}" if isinstance(listener.port, int) else ""
+    return (str(listener.netns.id), listener.protocol, port, str(listener.address), str(listener.path))
+
+
+def _list_matches(compiled: CompiledRule, owner: Owner) -> Iterator[ListMatch]:
+    for name, entries, trust in entry_lists(compiled):
+        found = [entry_match(entry, place, owner, trust) for place, entry in enumerate(entries, start=1)]
+        matching = tuple(item for item in found if item.matches is True)
+        # How near: those that may match first, then by how few fields differ, then by the same program.
+        nearest = min(found, key=_distance) if found and not matching else None
+        yield ListMatch(name, matching, nearest)
+
+
+def _distance(item: EntryMatch) -> tuple[bool, int, bool, int]:
+    wrong = [found.name for found in item.fields if found.matches is False]
+    return (item.matches is False, len(wrong), "exe" in wrong, item.number)
+
+
+def entry_match(entry: OwnerMatcher, number: int, owner: Owner, trust: Trust) -> EntryMatch:
+    """The entry against the owner, field by field."""
+    if entry.kernel:
+        told = (FieldMatch("kernel", "the kernel alone", "a process", matches=False),)
+        return EntryMatch(number, entry.text, matches=False, fields=told)
+    fields = [
+        FieldMatch(name, test.text, _had(name, owner), _one_field(entry, name, owner, trust))
+        for name, test in entry.tests
+    ]
+    for name, relative in entry.relatives:
+        alone = OwnerMatcher((), ((name, relative),), kernel=False, text="")
+        fields.append(FieldMatch(name, relative.text, _chain(name, owner), alone.match(owner, trust)))
+    return EntryMatch(number, entry.text, entry.match(owner, trust), tuple(fields))
+
+
+def _one_field(entry: OwnerMatcher, name: str, owner: Owner, trust: Trust) -> Truth:
+    """Whether this field of the entry matches, the others left aside."""
+    if name == "exe" and any(other == "exe_deleted" for other, _ in entry.tests):
+        # Without that field beside it, exe means a file that is there still; here that is judged apart.
+        owner = replace(owner, process=replace(owner.process, exe_deleted=False))
+    tests = tuple((other, test) for other, test in entry.tests if other == name)
+    return OwnerMatcher(tests, (), kernel=False, text="").match(owner, trust)
+
+
+def _had(name: str, owner: Owner) -> str:
+    known = [value for value in OWNER_FIELDS[name].read(owner) if not isinstance(value, Missing)]
+    words = dict.fromkeys(shown(value) for value in known)
+    said = " = ".join(words) or "not known"
+    if name == "exe" and owner.process.exe_verified is False:
+        said += ", a path that could not be verified"
+    if name == "exe" and owner.process.exe_deleted is True:
+        said += ", deleted"
+    return said
+
+
+def _chain(name: str, owner: Owner) -> str:
+    names = [str(item.exe) if isinstance(item.exe, str) else f"pid {item.pid}" for item in owner.ancestors]
+    chain = " < ".join(names[:1] if name == "parent" else names) or "none known"
+    return f"{chain}, then cut" if owner.ancestry_cut and name != "parent" else chain
+
+
+# ---------------------------------------------------------------- listeners that are not the rule's
+
+
+def _passed_over(rule: Rule, selector: Selector, case: Case) -> Iterator[PassedOver]:
+    seen = {id(listener) for listener in (*case.listeners, *case.doubtful)}
+    found = [
+        PassedOver(listener, tuple(_ruled_out(rule, selector, listener, case)))
+        for listener in case.view.listeners
+        if id(listener) not in seen
+    ]
+    yield from sorted(found, key=lambda item: (len(item.because), _order(item.listener)))
+
+
+def _ruled_out(rule: Rule, selector: Selector, listener: Listener, case: Case) -> Iterator[FieldMatch]:
+    parts = [(name, test.text, Selector(tests=((name, test),))) for name, test in selector.tests]
+    spec = rule.spec.get("listeners")
+    netns = spec.get("netns", "host") if isinstance(spec, Mapping) else "any"
+    parts.append(("netns", shown(netns), Selector(netns=selector.netns)))
+    if selector.owner is not None:
+        parts.append(("owner", selector.owner.text, Selector(owner=selector.owner)))
+    if selector.approved is not None:
+        parts.append(("approved", shown(selector.approved), Selector(approved=selector.approved)))
+    for name, wanted, part in parts:
+        truth = part.match(listener, case.view)
+        if truth is False:
+            yield FieldMatch(name, wanted, _listener_had(name, listener, case), truth)
+
+
+def _listener_had(name: str, listener: Listener, case: Case) -> str:
+    if name == "netns":
+        netns = listener.netns
+        return "host" if netns.host is True else str(netns.name or netns.id)
+    if name == "approved":
+        return shown(case.view.approved(listener))
+    known = LISTENER_FIELDS.get(name)
+    if known is None:
+        return "another"
+    values = [value for value in known.read(listener) if not isinstance(value, Missing)]
+    return " = ".join(dict.fromkeys(map(shown, values))) or "not known"
+
+
+# ---------------------------------------------------------------- what to do
+
+
+def _advice(explanation: Explanation) -> Iterator[str]:
+    result = explanation.result
+    if explanation.outcome.snapshot is None:
+        yield "Audit the host again: without a snapshot nothing of it is known."
+        return
+    if result is None:
+        hosts = explanation.policy.hosts.text
+        yield f"The policy is for hosts '{hosts}': change that if it should be for this one."
+        return
+    if result.verdict is Verdict.FAIL:
+        if result.remediation:
+            yield result.remediation
+        for view in explanation.listeners:
+            for owner in view.owners:
+                yield from _about_owner(owner)
+    elif result.verdict is Verdict.UNKNOWN:
+        yield "Give the audit the privileges that it lacked (run it as root, or with --become): see the gaps."
+    elif result.verdict is Verdict.ERROR:
+        yield "Set what the rule needs in the inventory, or correct the rule."
+    elif result.verdict is Verdict.NOT_APPLICABLE and explanation.passed_over:
+        yield "If one of the listeners that were passed over is meant, change what the rule selects."
+
+
+def _about_owner(view: OwnerView) -> Iterator[str]:
+    """What to do about a holder that came by the socket by accident."""
+    if not view.concerned or isinstance(view.owner.inherited, Missing):
+        return
+    process, how = view.owner.process, view.owner.inherited.value
+    if how not in ("leak", "orphan"):
+        return
+    giver = f"process {view.owner.handed_by}" if view.owner.handed_by else "the server that opened it"
+    yield (
+        f"End process {process.pid} if nobody needs it; {giver} must set close-on-exec (SOCK_CLOEXEC) on the "
+        "socket, or the next child inherits it too."
+    )
