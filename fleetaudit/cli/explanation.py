@@ -75,6 +75,9 @@ def _rule(page: Page, explanation: Explanation) -> None:
     if not explanation.assertions:
         return
     page.heading("The rule, resolved for this host", Style.STRONG)
+    if explanation.conditions:
+        conditions = "; ".join(f"{fact} {wanted}" for fact, wanted in explanation.conditions)
+        page.write(f"when: {conditions}", indent=2, hang=6)
     selector = "; ".join(f"{name} {wanted}" for name, wanted in explanation.selector)
     page.write(f"selects: {selector or 'every listener there is'}", indent=2, hang=9)
     for name, entries in explanation.assertions:
@@ -230,6 +233,7 @@ def as_json(explanation: Explanation) -> str:
             "id": rule.id,
             "title": rule.title,
             "place": str(rule.place),
+            "when": dict(explanation.conditions),
             "selector": dict(explanation.selector),
             "assertions": {name: list(entries) for name, entries in explanation.assertions},
         },

@@ -56,7 +56,7 @@ def _judged(policies: Sequence[Policy]) -> Iterator[tuple[Policy, Rule]]:
 
 
 def cases(outcome: Outcome, policies: Sequence[Policy]) -> Iterator[tuple[Policy, Rule, CompiledRule, Case]]:
-    """What each rule that is for the host looks at there, as `evaluate` judges it; less those that fail.
+    """What each rule that is for the host looks at there, as `evaluate` judges it; less those that cannot be.
 
     For those who explain or count what rules do; the outcome is derived and has a snapshot, or there is none.
     """
@@ -66,16 +66,15 @@ def cases(outcome: Outcome, policies: Sequence[Policy]) -> Iterator[tuple[Policy
     view = view_of(outcome.snapshot)
     ready = _prepare(view, outcome, [rule for policy in mine for rule in policy.rules])
     view = replace(view, approvals=_approvals(view, ready))
-    for policy in mine:
-        for rule in policy.rules:
-            prepared = ready.get(id(rule))
-            if prepared is None or prepared.compiled.when.hold(outcome) is False:
-                continue
-            try:
-                case = _case(prepared.compiled, view, outcome, prepared.selected)
-            except ExpressionError:
-                continue
-            yield policy, rule, prepared.compiled, case
+    for policy, rule in _judged(mine):
+        prepared = ready.get(id(rule))
+        if prepared is None or _aside(prepared.compiled, outcome) is not None:
+            continue
+        try:
+            case = _case(prepared.compiled, view, outcome, prepared.selected)
+        except ExpressionError:
+            continue
+        yield policy, rule, prepared.compiled, case
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fleetaudit.policy.matchers import OwnerMatcher, Selector, Trust
 from fleetaudit.policy.model import CompiledRule, Policy, Rule
 from fleetaudit.policy.other_tools import Named, Seen, judged_by_tool, named_by, place_of
 from fleetaudit.policy.truth import Truth
+from fleetaudit.policy.values import MissingVariable, ValueMistake
 
 NO_VERDICTS: Mapping[str, Verdict] = MappingProxyType({})
 
@@ -103,7 +104,8 @@ class ConsideredWaiver:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A rule on a host. `selector` and `assertions` are the rule resolved: variables put in.
+    """A rule on a host. `conditions` (its `when`), `selector` and `assertions` are the rule resolved:
+    variables put in.
 
     `others` is what the rule would say if it saw only what each other tool lists.
     """
@@ -112,6 +114,7 @@ class Explanation:
     policy: Policy
     rule: Rule
     result: Result | None
+    conditions: tuple[tuple[str, str], ...] = ()
     selector: tuple[tuple[str, str], ...] = ()
     assertions: tuple[tuple[str, tuple[str, ...]], ...] = ()
     listeners: tuple[ListenerView, ...] = ()
@@ -131,16 +134,14 @@ def explain(
     """The rule on the derived outcome's host; `policies` are all that apply, for what they approve."""
     results = evaluate(outcome, policies).results
     result = next((item for item in results if (item.policy, item.rule) == (policy.name, rule.id)), None)
-    bare = Explanation(outcome, policy, rule, result, waivers=tuple(waivers))
+    resolved = _resolved(Explanation(outcome, policy, rule, result, waivers=tuple(waivers)))
     judged = next((item for item in cases(outcome, policies) if item[1] is rule), None)
     if judged is None or result is None:
-        return replace(bare, advice=tuple(_advice(bare)))
+        return replace(resolved, advice=tuple(_advice(resolved)))
     _, _, compiled, case = judged
     seen = judged_by_tool(compiled, case)
     whole = replace(
-        bare,
-        selector=tuple(_selector_words(rule, compiled)),
-        assertions=tuple(_assertion_words(rule, compiled)),
+        resolved,
         listeners=tuple(_listener_views(compiled, case, result, seen)),
         passed_over=tuple(_passed_over(rule, compiled.selector, case)),
         others={tool: found.verdict for tool, found in seen.items()},
@@ -164,6 +165,21 @@ def find_rule(policies: Sequence[Policy], name: str) -> tuple[Policy, Rule]:
 
 
 # ---------------------------------------------------------------- the rule, resolved
+
+
+def _resolved(explanation: Explanation) -> Explanation:
+    """With the rule in words; one that cannot be compiled for this host says so in its result."""
+    rule = explanation.rule
+    try:
+        compiled = rule.for_host(explanation.outcome.context)
+    except (MissingVariable, ValueMistake):
+        return explanation
+    return replace(
+        explanation,
+        conditions=tuple((fact, test.text) for fact, test in compiled.when.tests),
+        selector=tuple(_selector_words(rule, compiled)),
+        assertions=tuple(_assertion_words(rule, compiled)),
+    )
 
 
 def _selector_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, str]]:

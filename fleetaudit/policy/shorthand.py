@@ -27,6 +27,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "tcsh",
 _DATAGRAM = frozenset({"udp", "udplite"})
 _UIDS = {"root": 0, "www-data": 33, "nobody": 65534}
 _HOST_NETNS = 1
+_NO_FACTS: Final[Mapping[str, object]] = MappingProxyType({})
 
 Wire: TypeAlias = dict[str, Any]
 
@@ -36,14 +37,21 @@ class ShorthandError(ValueError):
 
 
 def line_of(
-    name: str, listeners: Sequence[str], gaps: Sequence[str], inventory: Mapping[str, object]
+    name: str,
+    listeners: Sequence[str],
+    gaps: Sequence[str],
+    inventory: Mapping[str, object],
+    facts: Mapping[str, object] = _NO_FACTS,
 ) -> Wire:
-    """The snapshot line (wire form) of a host with these listeners. Raises ShorthandError."""
+    """The snapshot line (wire form) of a host with these listeners. Raises ShorthandError.
+
+    `facts` is what the host says of itself, by the names that `when` has for it (`os.id`).
+    """
     host = _Host()
     sockets = [host.socket(text, 1000 + place) for place, text in enumerate(listeners)]
     return {
         "schema": "fleetaudit.snapshot/1",
-        "host": {"name": name},
+        "host": {"name": name, **_told(facts)},
         "coverage": {
             "complete": not gaps,
             "euid": 0,
@@ -55,6 +63,11 @@ def line_of(
         "processes": host.processes,
         "inventory": dict(inventory),
     }
+
+
+def _told(facts: Mapping[str, object]) -> Wire:
+    told: Wire = {name: value for name, value in facts.items() if "." not in name}
+    return told | {"os": {name[3:]: value for name, value in facts.items() if name.startswith("os.")}}
 
 
 class _Host:

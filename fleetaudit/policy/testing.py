@@ -153,14 +153,16 @@ class _Test:
             except ShorthandError as error:
                 raise self._mistake(str(error), ("listeners", place)) from None
         try:
-            return read(json.dumps(line_of(name, listeners, gaps, inventory)).encode())
+            facts = _mapping(self.spec.get("facts"))
+            return read(json.dumps(line_of(name, listeners, gaps, inventory, facts)).encode())
         except ShorthandError as error:
             raise self._mistake(str(error), ("listeners",)) from None
 
     def _saved(self, read: ReadLine, lines: ReadLines | None) -> Outcome:
         file, wanted = str(self.spec["snapshot"]), self.spec.get("host")
-        if "gaps" in self.spec:
-            raise self._mistake("gaps are for listeners written short", ("gaps",), "leave them out")
+        for key in ("gaps", "facts"):
+            if key in self.spec:
+                raise self._mistake(f"{key} are for listeners written short", (key,), "leave them out")
         if lines is None:
             raise self._mistake("snapshot files cannot be read here", ("snapshot",), "write listeners")
         hosts: dict[str, Outcome] = {}

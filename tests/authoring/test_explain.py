@@ -116,6 +116,16 @@ def test_variables_are_put_in_and_a_missing_one_is_told() -> None:
     assert "inventory variable 'app_port' is not set" in shown(explained(rules, ORIGIN))
 
 
+def test_conditions_that_do_not_hold() -> None:
+    rules = ALLOW.replace("  remediation", "  when: {groups: [db, cache]}\n  remediation")
+    found = explained(rules, ORIGIN, groups=["web"], variables={})
+    assert found.listeners == ()
+    text = shown(found)
+    assert text.startswith("NOT APPLICABLE: p/web on web1\n")
+    assert "  when: groups db or cache\n" in text
+    assert len(explained(rules, ORIGIN, groups=["db"], variables={}).listeners) == 1
+
+
 def test_a_host_without_a_snapshot_and_one_that_is_not_selected() -> None:
     line = {"schema": "fleetaudit.outcome/1", "host": {"name": "web1"}, "status": "timeout", "detail": "slow"}
     assert "no snapshot: timeout: slow" in shown(explained(ALLOW, line))

@@ -9,9 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fleetaudit import schema
 from fleetaudit.cli import main
 from fleetaudit.derive import derive
 from fleetaudit.model import Inherited, Outcome, Owner
+from fleetaudit.policy.facts import FACTS
 from fleetaudit.policy.shorthand import ShorthandError, line_of
 from fleetaudit.snapshot import decode_line
 from tests.build import PYTHON, SHELL, process, snapshot, socket
@@ -116,6 +118,30 @@ def test_a_mistake_names_its_place_and_remedy(command: Command, test: str, place
     assert (code, out) == (2, "")
     assert told.startswith(f"error: p.test.yaml:{place}: ")
     assert words in told
+
+
+def test_facts_of_the_host(command: Command) -> None:
+    tests = "- {name: a, listeners: [], facts: {os.id: %s}, expect: {debian: %s}}\n"
+    rule = "- {id: debian, when: {os.id: debian}, listeners: {port: 1}, expect: none}\n"
+
+    def run(fact: str, verdict: str) -> int:
+        Path("p.yaml").write_text(POLICY + rule)
+        return command(tests % (fact, verdict))[0]
+
+    assert run("debian", "pass") == 0
+    assert run("rhel", "not_applicable") == 0
+    assert command(tests.replace("facts: {os.id: %s}, ", "") % "unknown")[0] == 0
+    assert command(tests % ("[]", "pass"))[0] == 2
+
+
+def test_every_fact_that_when_knows_can_be_written() -> None:
+    found = schema.load("policy-test")["properties"]
+    assert isinstance(found, dict)
+    assert list(found["tests"]["items"]["properties"]["facts"]["properties"]) == list(FACTS)
+    line = line_of("h", [], (), {}, dict.fromkeys(FACTS, "x"))
+    saved = derive(decode_line(json.dumps(line).encode())).snapshot
+    assert saved is not None
+    assert {read(saved) for read in FACTS.values()} == {"x"}
 
 
 def test_every_mistake_of_every_file_at_once(command: Command, capfd: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def covers(wide: Rule, narrow: Rule) -> bool:
     """Whether `wide` is about all listeners, on all hosts, that `narrow` is about."""
     if wide.spec.get("hosts") not in (None, narrow.spec.get("hosts")):
         return False
-    if any(wide.spec.get(name) != narrow.spec.get(name) for name in ("when", "when_expr")):
+    if any(wide.spec.get(name) not in (None, narrow.spec.get(name)) for name in ("when", "when_expr")):
         return False
     return selector_covers(_listeners(wide), _listeners(narrow))
 
