@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from junitparser import JUnitXml
 
 from fleetaudit import schema
 from fleetaudit.cli import main
@@ -204,6 +205,7 @@ def test_junit(command: Command) -> None:
     (failed,) = suite.findall("testcase[failure]")
     assert failed.get("name") == "or\\u001bigin: web"
     assert "no allow entry matches" in (failed.findtext("failure") or "")
+    assert [(suite.tests, suite.failures) for suite in JUnitXml.fromfile("out.xml")] == [(2, 1)]
     assert command(tests, "--junit", "no/where.xml")[0] == 2
 
 

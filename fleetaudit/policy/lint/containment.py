@@ -22,6 +22,8 @@ def value_covers(wide: object, narrow: object, kind: Kind) -> bool:
     """Whether `wide` matches every value that `narrow` matches."""
     if wide == narrow:
         return True
+    if kind is Kind.TEXT and isinstance(wide, str) and isinstance(narrow, str) and not _PATTERN.match(wide):
+        return False  # the common case, and cheap: a literal covers itself only
     if is_templated(wide) or is_templated(narrow):
         return False
     if isinstance(narrow, list | tuple):
@@ -38,7 +40,7 @@ def _single_covers(wide: object, narrow: object, kind: Kind) -> bool:
     if isinstance(wide, Mapping):
         return False  # a subject can have several values (name and number): one that matches is not all
     if kind in (Kind.NUMBER, Kind.PORT):
-        outer, inner = _span(wide), _span(narrow)
+        outer, inner = span(wide), span(narrow)
         return outer is not None and inner is not None and outer[0] <= inner[0] and inner[1] <= outer[1]
     if kind is Kind.ADDRESS:
         outside, inside = _network(wide), _network(narrow)
@@ -54,7 +56,8 @@ def _single_covers(wide: object, narrow: object, kind: Kind) -> bool:
         return False
 
 
-def _span(value: object) -> tuple[int, int] | None:
+def span(value: object) -> tuple[int, int] | None:
+    """The first and last number that a number or range means, None for anything else."""
     found = _SPAN.match(str(value)) if isinstance(value, int | str) and not isinstance(value, bool) else None
     return (int(found[1]), int(found[2] or found[1])) if found else None
 

@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from fleetaudit.errors import Problem
 from fleetaudit.policy.checks import CHECKS
 from fleetaudit.policy.lint.base import Entry, Subject, entries
-from fleetaudit.policy.lint.containment import entry_covers, selector_covers, value_covers
+from fleetaudit.policy.lint.containment import entry_covers, selector_covers, span, value_covers
 from fleetaudit.policy.model import Rule
 from fleetaudit.policy.values import Kind
 
 
 def shadowed_rule(subject: Subject) -> Iterator[Problem]:
     """A rule that another one makes idle: it selects no more, and asserts nothing more."""
-    for place, rule in enumerate(subject.rules):
-        for other_place, other in enumerate(subject.rules):
-            if other is rule or not covers(other, rule) or not implies(other, rule):
-                continue
-            if other_place > place and covers(rule, other) and implies(rule, other):
-                continue  # each covers the other: said once, at the later
-            yield subject.problem(
-                "shadowed-rule",
-                f"rule '{other.id}' at line {other.place.line} already judges all that '{rule.id}' does",
-                rule.path,
-                "remove it, or make it say more",
-            )
-            break
+    told: set[int] = set()
+    for other, rule in _nested(subject.rules):
+        if id(rule) in told or not implies(other, rule):
+            continue
+        if other.place > rule.place and covers(rule, other) and implies(rule, other):
+            continue  # each covers the other: said once, at the later
+        told.add(id(rule))
+        yield subject.problem(
+            "shadowed-rule",
+            f"rule '{other.id}' at line {other.place.line} already judges all that '{rule.id}' does",
+            rule.path,
+            "remove it, or make it say more",
+        )
 
 
 def no_override(subject: Subject) -> Iterator[Problem]:
     """A narrower allow list beside a wider one: both are judged, the narrow one overrides nothing."""
-    for rule in subject.rules:
-        for other in subject.rules:
-            if other is rule or not covers(other, rule):
+    told: set[int] = set()
+    for other, rule in _nested([rule for rule in subject.rules if "allow_owners" in rule.spec]):
+        wide = list(entries(other, "allow_owners"))
+        lost = [entry for entry in entries(rule, "allow_owners") if not _allowed(entry, wide)]
+        if lost and id(rule) not in told:
+            told.add(id(rule))
+            yield subject.problem(
+                "no-override",
+                f"rule '{other.id}' at line {other.place.line} judges these listeners too and does not "
+                "allow this owner: no rule overrides another",
+                lost[0].path,
+                f"add the entry to '{other.id}' as well, or take these listeners out of it",
+            )
+
+
+def _nested(rules: Sequence[Rule]) -> Iterator[tuple[Rule, Rule]]:
+    """The pairs (wide, narrow) of which the first is about all listeners that the second is about.
+
+    Ports are compared first: of the rules of a long policy, nearly all differ in them.
+    """
+    ports = [_ports(rule) for rule in rules]
+    for place, narrow in enumerate(rules):
+        mine = ports[place]
+        for other, wide in enumerate(rules):
+            theirs = ports[other]
+            if theirs is not None and (mine is None or not _holds(theirs, mine[0][0])):
                 continue
-            wide, narrow = list(entries(other, "allow_owners")), list(entries(rule, "allow_owners"))
-            lost = [entry for entry in narrow if not _allowed(entry, wide)] if wide and narrow else []
-            if lost:
-                yield subject.problem(
-                    "no-override",
-                    f"rule '{other.id}' at line {other.place.line} judges these listeners too and does not "
-                    "allow this owner: no rule overrides another",
-                    lost[0].path,
-                    f"add the entry to '{other.id}' as well, or take these listeners out of it",
-                )
-                break
+            if other != place and covers(wide, narrow):
+                yield wide, narrow
+
+
+def _holds(spans: Sequence[tuple[int, int]], port: int) -> bool:
+    return any(low <= port <= high for low, high in spans)
+
+
+def _ports(rule: Rule) -> tuple[tuple[int, int], ...] | None:
+    """The ports that a rule names as numbers and ranges; None when it does not, or not only."""
+    listed = _listed((_listeners(rule) or {}).get("port"))
+    spans = [span(value) for value in listed]
+    known = tuple(found for found in spans if found is not None)
+    return known if known and len(known) == len(spans) else None
 
 
 def _allowed(entry: Entry, wide: list[Entry]) -> bool:
