@@ -353,26 +353,30 @@ def _listener_had(name: str, listener: Listener, case: Case) -> str:
 
 
 def _advice(explanation: Explanation) -> Iterator[str]:
-    result = explanation.result
-    if explanation.outcome.snapshot is None:
+    result, snapshot = explanation.result, explanation.outcome.snapshot
+    if snapshot is None:
         yield "Audit the host again: without a snapshot nothing of it is known."
-        return
-    if result is None:
+    elif result is None:
         hosts = explanation.policy.hosts.text
         yield f"The policy is for hosts '{hosts}': change that if it should be for this one."
-        return
-    if result.verdict is Verdict.FAIL:
-        if result.remediation:
-            yield result.remediation
-        for view in explanation.listeners:
-            for owner in view.owners:
-                yield from _about_owner(owner)
+    elif result.verdict is Verdict.FAIL:
+        yield from _against_violations(explanation, result)
+    elif result.verdict is Verdict.UNKNOWN and snapshot.coverage.euid == 0:
+        yield "The audit ran as root and did not see everything: the gaps say what stood in its way."
     elif result.verdict is Verdict.UNKNOWN:
-        yield "Give the audit the privileges that it lacked (run it as root, or with --become): see the gaps."
+        yield "Give the audit the privileges that it lacked (run it as root, or with --become)."
     elif result.verdict is Verdict.ERROR:
         yield "Set what the rule needs in the inventory, or correct the rule."
     elif result.verdict is Verdict.NOT_APPLICABLE and explanation.passed_over:
         yield "If one of the listeners that were passed over is meant, change what the rule selects."
+
+
+def _against_violations(explanation: Explanation, result: Result) -> Iterator[str]:
+    if result.remediation:
+        yield result.remediation
+    for view in explanation.listeners:
+        for owner in view.owners:
+            yield from _about_owner(owner)
 
 
 def _about_owner(view: OwnerView) -> Iterator[str]:

@@ -106,19 +106,12 @@ def _as_seen(name: str, case: Case) -> Case:
         if found.listed:
             owners = (found.owner,) if found.owner else ()
             seen.append(replace(listener, owners=owners, held_by=()))
-    return Case(view=_Believing(listeners=tuple(seen)), listeners=tuple(seen))
-
-
-class _Believing(HostView):
-    """A host of which nothing is hidden, since nobody looked for what might be."""
-
-    def doubt(self, listener: Listener) -> str:
-        """Never any."""
-        return ""
+    return Case(view=HostView(listeners=tuple(seen)), listeners=tuple(seen))
 
 
 def _judged(compiled: CompiledRule, case: Case) -> Seen:
     findings = [finding for check in compiled.checks for finding in check.judge(case)]
+    # Who does not look for what may be hidden has no word for "unknown": what does not fail passes there.
     failing = [finding for finding in findings if finding.verdict is Verdict.FAIL]
     places = frozenset(place_of(finding.listener) for finding in failing if finding.listener is not None)
     if failing:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from fleetaudit.cli import explanation, main
+from fleetaudit.cli.process_tree import fitted
 from fleetaudit.errors import Place, PolicyError
 from fleetaudit.journal import Journal
 from fleetaudit.model import Verdict
@@ -196,6 +198,24 @@ def test_other_namespaces_and_unix_sockets_are_not_listed_by_all() -> None:
         assert "osquery" not in view.blind
 
 
+def test_tools_know_of_no_holder_without_a_descriptor_and_of_no_gap() -> None:
+    held = socket(8080, [80], held_by=[{"pid": 81, "fds": []}])
+    wire = snapshot([held], {80: process(PYTHON), 81: process(SHELL)}, gaps=["hidepid"])
+    found = explained("- id: a\n  deny_owners: [{shell: true}]\n", wire)
+    assert found.listeners[0].blind == {"netstat", "psutil", "osquery", "InSpec"}
+    assert [owner.held_by for owner in found.listeners[0].owners] == [False, True]
+    assert "could receive it" in shown(found)
+    assert set(found.others.values()) == {Verdict.PASS}
+
+
+def test_a_tool_that_lists_nothing_of_the_rule_says_nothing() -> None:
+    wire = snapshot([socket(8080, [80, 81], netns=2)], {80: process(PYTHON), 81: process(SHELL)})
+    found = explained("- id: a\n  deny_owners: [{shell: true}]\n", wire)
+    assert found.others["netstat"] is Verdict.NOT_APPLICABLE
+    assert found.others["osquery"] is Verdict.FAIL
+    assert "netstat  nobody: it does not list this socket  WOULD HAVE PASSED" in shown(found)
+
+
 def test_nobody_is_blind_where_the_rule_passes() -> None:
     wire = snapshot([socket(8080, [80])], {80: process(PYTHON)})
     assert explained(ALLOW, wire).listeners[0].blind == frozenset()
@@ -252,6 +272,14 @@ def test_no_name_moves_the_cursor_or_breaks_the_picture(name: str, width: int) -
     assert json.loads(explanation.as_json(found))["listeners"][0]["owners"][1]["pid"] == 81
 
 
+@settings(max_examples=100, deadline=None)
+@given(name=HOSTILE, width=st.integers(2, 60))
+def test_a_name_is_cut_to_the_columns_that_there_are(name: str, width: int) -> None:
+    shown_name = fitted(name, width)
+    assert cell_len(shown_name) <= width
+    assert shown_name.isprintable()
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -274,6 +302,11 @@ def test_the_command_and_its_exit_codes(files: Path, capfd: pytest.CaptureFixtur
     Path("s.jsonl").write_text(json.dumps(clean))
     assert run("web1", "p/web", "--from", "s.jsonl") == 0
     Path("s.jsonl").write_text(json.dumps(snapshot([socket(8080, ())], gaps=["not_root"])))
+    assert run("web1", "web", "--from", "s.jsonl") == 3
+    assert "The audit ran as root and did not see everything" in capfd.readouterr().out
+    partly = snapshot([socket(8080, ())], gaps=["not_root"])
+    partly["coverage"]["euid"] = 1000
+    Path("s.jsonl").write_text(json.dumps(partly))
     assert run("web1", "web", "--from", "s.jsonl") == 3
     assert "Give the audit the privileges that it lacked" in capfd.readouterr().out
 

@@ -204,6 +204,41 @@ def test_a_lint_rule_finds_the_mistake_and_not_its_correct_twin(
     assert found(right) == []
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        owners(ALLOW, "{exe: /a}", "{exe: /a, exe_deleted: true}"),
+        owners(ALLOW, "{exe: /a, user: root}", "{exe: /a, user: {not: '0'}}"),
+        selecting("{port: 80, netns: container}") + "- id: b\n  listeners: {port: 80}\n  expect: none\n",
+        selecting("{port: 80}")
+        + "- id: b\n  listeners: {port: 80, protocol: unix, path: /x}\n  same: [exe]\n",
+        selecting("{port: 80-90}", "owners: {min: 2}")
+        + "- id: b\n  listeners: {port: 80}\n  owners: {min: 2}\n",
+        selecting("{port: 80-90}", "require_owners: [{exe: /a}]")
+        + "- id: b\n  listeners: {port: 80}\n  require_owners: [{exe: /a}]\n",
+        selecting("{port: 80}", "hosts: web\n  expect: none")
+        + "- id: b\n  listeners: {port: 80}\n  hosts: db\n  expect: none\n",
+        selecting("{port: 80}", "when: {os.id: debian}\n  expect: none")
+        + "- id: b\n  when: {os.id: rhel}\n  listeners: {port: 80}\n  expect: none\n",
+        selecting("{port: '{{ a }}'}") + "- id: b\n  listeners: {port: 80}\n  expect: none\n",
+        selecting("{port: 80}", "deny_owners: [{exe: /a}]")
+        + "- id: b\n  listeners: {port: 80}\n  allow_owners: [{exe: /a}]\n",
+    ],
+)
+def test_what_only_looks_covered_is_left_alone(rules: str) -> None:
+    assert [code for code, *_ in found(rules) if code in ("covered-entry", "shadowed-rule")] == []
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    ["hosts: web", "when: {os.id: debian}", "severity: low", "listeners: {port: 80, address: 10.0.0.0/8}"],
+)
+def test_a_rule_for_fewer_hosts_or_listeners_is_shadowed(narrow: str) -> None:
+    listeners = "" if narrow.startswith("listeners") else "  listeners: {port: 80}\n"
+    second = f"- id: b\n  {narrow}\n{listeners}  expect: none\n"
+    assert [code for code, *_ in found(selecting("{port: 80}") + second)] == ["shadowed-rule"]
+
+
 def test_every_lint_rule_is_in_the_table_and_documented() -> None:
     page = (ROOT / "docs" / "authoring.md").read_text()
     assert [code for code in LINT_RULES if f"| `{code}` |" not in page] == []
