@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from fleetaudit.cli.process_tree import fitted, picture
 from fleetaudit.model import Verdict
-from fleetaudit.policy.explain import EntryMatch, Explanation, FieldMatch, ListenerView, ListMatch, OwnerView
+from fleetaudit.policy.explain import Explanation, ListenerView, OwnerView
+from fleetaudit.policy.nearness import EntryMatch, FieldMatch, ListMatch
 from fleetaudit.policy.other_tools import Named
 from fleetaudit.report.page import Page, Style
 from fleetaudit.report.record import listener_record, owner_record, result_record
@@ -216,7 +217,7 @@ def _waivers(page: Page, explanation: Explanation) -> None:
     page.heading("Waivers considered", Style.STRONG)
     for waiver in explanation.waivers:
         said = "applies" if waiver.applies else "does not apply"
-        page.write(f"{waiver.place}: {waiver.text}: {said}: {waiver.why}", indent=2)
+        page.write(f"{waiver.text}: {said}: {waiver.why}", indent=2)
 
 
 # ---------------------------------------------------------------- JSON

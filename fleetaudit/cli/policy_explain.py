@@ -15,7 +15,8 @@ from fleetaudit.cli.outputs import colour, width
 from fleetaudit.cli.state import kept_run
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.inputs import contexts_of, open_snapshots, read_policies
+from fleetaudit.inputs import contexts_of, open_snapshots, read_policies, read_waivers
+from fleetaudit.judgement import moment, utc_now
 from fleetaudit.model import Outcome, Verdict
 from fleetaudit.policy.explain import explain, find_rule
 from fleetaudit.saved import index
@@ -51,6 +52,8 @@ _CODES = {
     help="Policy file, or a directory of *.yaml; repeatable: all that apply count for `approved`.",
 )
 @click.option("-i", "--inventory", multiple=True, metavar="SOURCE", help="Groups and variables, instead.")
+@click.option("--waivers", "accepted", multiple=True, metavar="FILE", help="Accepted violations.")
+@click.option("--now", metavar="TIME", help="Waivers as of this time (2026-11-22T10:00:00Z).")
 @click.option("--latest", is_flag=True, help="Of two snapshots of the host, explain the later.")
 @click.option("--state", metavar="DIRECTORY", help="Where runs are kept.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -61,6 +64,8 @@ def command(
     source: str,
     policies: tuple[str, ...],
     inventory: tuple[str, ...],
+    accepted: tuple[str, ...],
+    now: str | None,
     latest: bool,
     state: str | None,
     style: str,
@@ -72,11 +77,13 @@ def command(
     """
     loaded = read_policies(policies)
     policy, wanted = find_rule(loaded, rule)
+    at = moment(now) if now else utc_now()
+    waivers, _ = read_waivers(accepted, loaded, at)
     contexts, _ = contexts_of(inventory)
     with ExitStack() as stack:
         saved = _outcome(host, source, state, stack, latest=latest)
     outcome = derive(replace(saved, context=contexts.get(saved.host, saved.context)))
-    found = explain(outcome, loaded, policy, wanted)
+    found = explain(outcome, loaded, policy, wanted, waivers=waivers, now=at)
     shown = (
         explanation.as_json(found) if style == "json" else explanation.text(found, width(), colour=colour())
     )

@@ -8,55 +8,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 
-from fleetaudit.errors import Place, PolicyError, Problem
+from fleetaudit.errors import PolicyError, Problem
 from fleetaudit.model import Finding, Listener, Missing, Outcome, Owner, Result, Verdict
 from fleetaudit.policy.checks.base import Case
+from fleetaudit.policy.considering import ConsideredWaiver, consider
 from fleetaudit.policy.entry_use import entry_lists
 from fleetaudit.policy.evaluate import cases, evaluate
-from fleetaudit.policy.fields import LISTENER_FIELDS, OWNER_FIELDS
-from fleetaudit.policy.matchers import OwnerMatcher, Selector, Trust
+from fleetaudit.policy.fields import LISTENER_FIELDS
+from fleetaudit.policy.matchers import Selector
 from fleetaudit.policy.model import CompiledRule, Policy, Rule
+from fleetaudit.policy.nearness import FieldMatch, ListMatch, list_matches, shown
 from fleetaudit.policy.other_tools import Named, Seen, judged_by_tool, named_by, place_of
 from fleetaudit.policy.truth import Truth
 from fleetaudit.policy.values import MissingVariable, ValueMistake
+from fleetaudit.policy.waivers import Waiver, waive
 
 NO_VERDICTS: Mapping[str, Verdict] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class FieldMatch:
-    """One field of an entry or selector: what it wants, what the subject has, whether that matches."""
-
-    name: str
-    wanted: str
-    had: str
-    matches: Truth
-
-
-@dataclass(frozen=True, slots=True)
-class EntryMatch:
-    """One entry of an owner list against one owner. `number` counts from 1, as a person does."""
-
-    number: int
-    text: str
-    matches: Truth
-    fields: tuple[FieldMatch, ...]
-
-    @property
-    def misses(self) -> tuple[FieldMatch, ...]:
-        """The fields that keep the entry from matching, or may."""
-        return tuple(item for item in self.fields if item.matches is not True)
-
-
-@dataclass(frozen=True, slots=True)
-class ListMatch:
-    """One owner list against one owner: the entries that match, and the nearest one if none does."""
-
-    assertion: str
-    matching: tuple[EntryMatch, ...]
-    nearest: EntryMatch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +63,6 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsideredWaiver:
-    """A waiver that was looked at for this rule: where it stands, whether it applies, and why (not)."""
-
-    place: Place
-    text: str
-    applies: bool
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
     """A rule on a host. `conditions` (its `when`), `selector` and `assertions` are the rule resolved:
     variables put in.
@@ -129,12 +89,23 @@ def explain(
     policies: Sequence[Policy],
     policy: Policy,
     rule: Rule,
-    waivers: Sequence[ConsideredWaiver] = (),
+    *,
+    waivers: Sequence[Waiver] = (),
+    now: datetime | None = None,
 ) -> Explanation:
-    """The rule on the derived outcome's host; `policies` are all that apply, for what they approve."""
-    results = evaluate(outcome, policies).results
-    result = next((item for item in results if (item.policy, item.rule) == (policy.name, rule.id)), None)
-    resolved = _resolved(Explanation(outcome, policy, rule, result, waivers=tuple(waivers)))
+    """The rule on the derived outcome's host; `policies` are all that apply, for what they approve.
+
+    With `now`, the waivers as of that moment are applied.
+    """
+    audit = evaluate(outcome, policies)
+    considered: tuple[ConsideredWaiver, ...] = ()
+    if now is not None:
+        considered = tuple(consider(audit, policy.name, rule.id, waivers, now))
+        audit, _ = waive(audit, waivers, now)
+    result = next(
+        (item for item in audit.results if (item.policy, item.rule) == (policy.name, rule.id)), None
+    )
+    resolved = _resolved(Explanation(outcome, policy, rule, result, waivers=considered))
     judged = next((item for item in cases(outcome, policies) if item[1] is rule), None)
     if judged is None or result is None:
         return replace(resolved, advice=tuple(_advice(resolved)))
@@ -205,17 +176,6 @@ def _assertion_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, 
             yield name, (shown(rule.spec[name]),)
 
 
-def shown(value: object) -> str:
-    """A policy value in words: a or b, not c, min 1, max 4."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ", ".join(map(shown, value))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {shown(item)}" for name, item in value.items())
-    return "none" if value is None else str(value)
-
-
 # ---------------------------------------------------------------- listeners and owners
 
 
@@ -244,68 +204,13 @@ def _owner_views(compiled: CompiledRule, listener: Listener, about: Sequence[Fin
     held = (*listener.owners, *(item for item in listener.held_by if item.process.pid not in real))
     for owner in sorted(held, key=lambda owner: owner.process.pid):
         pid = owner.process.pid
-        lists = tuple(_list_matches(compiled, owner))
+        lists = tuple(list_matches(compiled, owner))
         yield OwnerView(owner, held_by=pid not in real, concerned=pid in concerned, lists=lists)
 
 
 def _order(listener: Listener) -> tuple[str, ...]:
     port = f"{listener.port:05}" if isinstance(listener.port, int) else ""
     return (str(listener.netns.id), listener.protocol, port, str(listener.address), str(listener.path))
-
-
-def _list_matches(compiled: CompiledRule, owner: Owner) -> Iterator[ListMatch]:
-    for name, entries, trust in entry_lists(compiled):
-        found = [entry_match(entry, place, owner, trust) for place, entry in enumerate(entries, start=1)]
-        matching = tuple(item for item in found if item.matches is True)
-        # How near: those that may match first, then by how few fields differ, then by the same program.
-        nearest = min(found, key=_distance) if found and not matching else None
-        yield ListMatch(name, matching, nearest)
-
-
-def _distance(item: EntryMatch) -> tuple[bool, int, bool, int]:
-    wrong = [found.name for found in item.fields if found.matches is False]
-    return (item.matches is False, len(wrong), "exe" in wrong, item.number)
-
-
-def entry_match(entry: OwnerMatcher, number: int, owner: Owner, trust: Trust) -> EntryMatch:
-    """The entry against the owner, field by field."""
-    if entry.kernel:
-        told = (FieldMatch("kernel", "the kernel alone", "a process", matches=False),)
-        return EntryMatch(number, entry.text, matches=False, fields=told)
-    fields = [
-        FieldMatch(name, test.text, _had(name, owner), _one_field(entry, name, owner, trust))
-        for name, test in entry.tests
-    ]
-    for name, relative in entry.relatives:
-        alone = OwnerMatcher((), ((name, relative),), kernel=False, text="")
-        fields.append(FieldMatch(name, relative.text, _chain(name, owner), alone.match(owner, trust)))
-    return EntryMatch(number, entry.text, entry.match(owner, trust), tuple(fields))
-
-
-def _one_field(entry: OwnerMatcher, name: str, owner: Owner, trust: Trust) -> Truth:
-    """Whether this field of the entry matches, the others left aside."""
-    if name == "exe" and any(other == "exe_deleted" for other, _ in entry.tests):
-        # Without that field beside it, exe means a file that is there still; here that is judged apart.
-        owner = replace(owner, process=replace(owner.process, exe_deleted=False))
-    tests = tuple((other, test) for other, test in entry.tests if other == name)
-    return OwnerMatcher(tests, (), kernel=False, text="").match(owner, trust)
-
-
-def _had(name: str, owner: Owner) -> str:
-    known = [value for value in OWNER_FIELDS[name].read(owner) if not isinstance(value, Missing)]
-    words = dict.fromkeys(shown(value) for value in known)
-    said = " = ".join(words) or "not known"
-    if name == "exe" and owner.process.exe_verified is False:
-        said += ", a path that could not be verified"
-    if name == "exe" and owner.process.exe_deleted is True:
-        said += ", deleted"
-    return said
-
-
-def _chain(name: str, owner: Owner) -> str:
-    names = [str(item.exe) if isinstance(item.exe, str) else f"pid {item.pid}" for item in owner.ancestors]
-    chain = " < ".join(names[:1] if name == "parent" else names) or "none known"
-    return f"{chain}, then cut" if owner.ancestry_cut and name != "parent" else chain
 
 
 # ---------------------------------------------------------------- listeners that are not the rule's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from fleetaudit import yamlio
 from fleetaudit.cli import explanation, main
 from fleetaudit.cli.process_tree import fitted
-from fleetaudit.errors import Place, PolicyError
+from fleetaudit.errors import PolicyError
 from fleetaudit.journal import Journal
 from fleetaudit.model import Verdict
-from fleetaudit.policy.explain import ConsideredWaiver, Explanation, explain, find_rule
+from fleetaudit.policy import waiver_files
+from fleetaudit.policy.explain import Explanation, explain, find_rule
 from fleetaudit.policy.other_tools import named_by
 from tests.build import PYTHON, SHELL, Wire, outcome, policy, process, snapshot, socket
 
@@ -135,12 +138,39 @@ def test_a_host_without_a_snapshot_and_one_that_is_not_selected() -> None:
     assert shown(explained(text, ORIGIN)).startswith("NOT SELECTED: p/web on web1")
 
 
-def test_waivers_that_were_considered_are_shown() -> None:
+@pytest.mark.parametrize(
+    ("waiver", "verdict", "words"),
+    [
+        ("owners: {exe: /usr/bin/dash}", "WAIVED", "applies: it accepts 1 of 1 violations"),
+        (
+            "owners: {exe: /usr/bin/bash}",
+            "FAIL",
+            "does not apply: dash [sh] (pid 81, user www-data, leak) is not",
+        ),
+        ("owners: {exe: /usr/bin/bash}", "FAIL", "exe is /usr/bin/dash, not /usr/bin/bash"),
+        ("listeners: {port: 22}", "FAIL", "does not select the listener"),
+        ("hosts: db", "FAIL", "it is for hosts db"),
+        ("expires: 2026-11-22", "FAIL", "it expired at 2026-11-23T00:00:00Z"),
+    ],
+)
+def test_waivers_that_were_considered_are_shown(
+    files: Path, capfd: pytest.CaptureFixture[str], waiver: str, verdict: str, words: str
+) -> None:
+    Path("w.yaml").write_text(f"version: 1\nwaivers:\n- policy: p\n  rule: web\n  reason: r\n  {waiver}\n")
+    run("web1", "web", "--from", "s.jsonl", "--waivers", "w.yaml", "--now", "2026-11-23T10:00:00Z")
+    told = capfd.readouterr().out
+    assert told.startswith(f"{verdict}: p/web on web1\n")
+    assert words in " ".join(told.split("Waivers considered")[1].split())
+
+
+def test_what_does_not_fail_needs_no_waiver() -> None:
     loaded = policy(ALLOW)
-    waiver = ConsideredWaiver(Place("w.yaml", 3), "W-1", applies=False, why="expired")
-    found = explain(outcome(ORIGIN), [loaded], loaded, loaded.rules[0], waivers=[waiver])
-    assert "w.yaml:3: W-1: does not apply: expired" in shown(found)
-    assert json.loads(explanation.as_json(found))["waivers"][0]["applies"] is False
+    text = "version: 1\nwaivers:\n- {policy: p, rule: web, reason: r}\n"
+    now = datetime(2026, 11, 23, tzinfo=timezone.utc)
+    waivers = waiver_files.load([yamlio.parse(text.encode(), "w.yaml")], [loaded], now)
+    clean = outcome(snapshot([socket(8080, [80])], {80: process(PYTHON)}))
+    (considered,) = explain(clean, [loaded], loaded, loaded.rules[0], waivers=waivers, now=now).waivers
+    assert (considered.applies, "does not fail here" in considered.why) == (False, True)
 
 
 # ---------------------------------------------------------------- the other tools
