@@ -8,7 +8,7 @@ from datetime import datetime
 
 from fleetaudit.errors import Place
 from fleetaudit.model import Finding, HostAudit, Owner, Result, Verdict
-from fleetaudit.policy.checks.base import name_of
+from fleetaudit.policy.checks.wording import name_of
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.nearness import entry_match
 from fleetaudit.policy.view import HostView, view_of

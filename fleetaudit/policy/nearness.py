@@ -83,7 +83,7 @@ def entry_match(entry: OwnerMatcher, number: int, owner: Owner, trust: Trust) ->
         for name, test in entry.tests
     ]
     for name, relative in entry.relatives:
-        alone = OwnerMatcher((), ((name, relative),), kernel=False, text="")
+        alone = replace(entry, tests=(), relatives=((name, relative),))
         fields.append(FieldMatch(name, relative.text, _chain(name, owner), alone.match(owner, trust)))
     return EntryMatch(number, entry.text, entry.match(owner, trust), tuple(fields))
 
@@ -94,7 +94,7 @@ def _one_field(entry: OwnerMatcher, name: str, owner: Owner, trust: Trust) -> Tr
         # Without that field beside it, exe means a file that is there still; here that is judged apart.
         owner = replace(owner, process=replace(owner.process, exe_deleted=False))
     tests = tuple((other, test) for other, test in entry.tests if other == name)
-    return OwnerMatcher(tests, (), kernel=False, text="").match(owner, trust)
+    return replace(entry, tests=tests, relatives=()).match(owner, trust)
 
 
 def _had(name: str, owner: Owner) -> str:

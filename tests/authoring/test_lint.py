@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fleetaudit import yamlio
 from fleetaudit.errors import Problem
+from fleetaudit.inputs import read_policies
 from fleetaudit.policy.lint import LINT_RULES, lint
 from fleetaudit.policy.lint.containment import value_covers
 from fleetaudit.policy.values import Bindings, Kind, compile_value
@@ -209,6 +210,7 @@ def test_a_lint_rule_finds_the_mistake_and_not_its_correct_twin(
     [
         owners(ALLOW, "{exe: /a}", "{exe: /a, exe_deleted: true}"),
         owners(ALLOW, "{exe: /a, user: root}", "{exe: /a, user: {not: '0'}}"),
+        owners(ALLOW, "{exe: '/bin/*'}", "{exe: /bin/x}"),  # which is /usr/bin/x too
         selecting("{port: 80, netns: container}") + "- id: b\n  listeners: {port: 80}\n  expect: none\n",
         selecting("{port: 80}")
         + "- id: b\n  listeners: {port: 80, protocol: unix, path: /x}\n  same: [exe]\n",
@@ -237,6 +239,22 @@ def test_a_rule_for_fewer_hosts_or_listeners_is_shadowed(narrow: str) -> None:
     listeners = "" if narrow.startswith("listeners") else "  listeners: {port: 80}\n"
     second = f"- id: b\n  {narrow}\n{listeners}  expect: none\n"
     assert [code for code, *_ in found(selecting("{port: 80}") + second)] == ["shadowed-rule"]
+
+
+def test_what_a_policy_takes_over_is_linted_where_it_is_written(tmp_path: Path) -> None:
+    base = HEAD.replace("name: p", "name: base") + owners(ALLOW, "{user: root}")
+    (tmp_path / "base.yaml").write_text(base)
+    over = "version: 1\nname: over\nextends: base.yaml\nrules:\n- {id: a, severity: low}\n"
+    file = tmp_path / "over.yaml"
+
+    def codes(text: str) -> list[str]:
+        file.write_text(text)
+        (loaded,) = read_policies([str(file)])
+        return [item.code for item in lint(yamlio.parse(text.encode(), str(file)), loaded, text, TODAY)]
+
+    assert codes(over) == []
+    assert codes(over + "- {id: b, listeners: {port: 81}, allow_owners: [{user: root}]}\n") == ["wide-allow"]
+    assert codes(over.replace("severity: low", "allow_owners: [{user: [root]}]")) == ["wide-allow"]
 
 
 def test_every_lint_rule_is_in_the_table_and_documented() -> None:

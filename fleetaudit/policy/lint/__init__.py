@@ -94,6 +94,7 @@ def lint(
         unasked |= FLEET_RULES.keys()
     else:
         found += fleet.problems(subject)
+    found = [problem for problem in found if subject.is_written_here(problem)]
     return tuple(sorted(unsilenced(found, text, document.file, LINT_RULES, unasked), key=_reading_order))
 
 

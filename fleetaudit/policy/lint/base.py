@@ -19,6 +19,13 @@ _NESTED = ("ancestor", "no_ancestor", "parent")
 
 
 @dataclass(frozen=True, slots=True)
+class Found(Problem):
+    """A problem that lint found, and its path in the document."""
+
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """A policy under lint. `today` is for what depends on the date: the caller's clock, not ours."""
 
@@ -31,9 +38,21 @@ class Subject:
         """The rules written in this file: those it takes over from another are linted there."""
         return tuple(rule for rule in self.policy.rules if rule.place.file == self.document.file)
 
-    def problem(self, code: str, message: str, path: Path, hint: str) -> Problem:
+    def problem(self, code: str, message: str, path: Path, hint: str) -> Found:
         """A problem found at `path`."""
-        return Problem(message, self.document.place(path), hint, code)
+        return Found(message, self.document.place(path), hint, code, path)
+
+    def is_written_here(self, problem: Problem) -> bool:
+        """Whether what a problem is about stands in this file: what a rule takes over is linted there."""
+        value = self.document.value
+        for step in problem.path[:3] if isinstance(problem, Found) else ():  # rules, number, key
+            if isinstance(value, Mapping) and step in value:
+                value = value[str(step)]
+            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+                value = value[step]
+            else:
+                return step == "hosts"  # the policy's own, which may be left out
+        return True
 
 
 Linter: TypeAlias = Callable[[Subject], Iterator[Problem]]

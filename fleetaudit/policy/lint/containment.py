@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from fleetaudit.policy.fields import LISTENER_FIELDS, OWNER_FIELDS
+from fleetaudit.policy.lint.base import leaves
 from fleetaudit.policy.values import Bindings, Kind, ValueMistake, compile_value, is_templated
+from fleetaudit.usr_merge import has_long_name
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SPAN = re.compile(r"(\d+)(?:\s*-\s*(\d+))?\Z")
@@ -85,6 +87,11 @@ def entry_covers(wide: Mapping[str, object], narrow: Mapping[str, object]) -> bo
 
 def _field_covers(name: str, wide: object, narrow: object) -> bool:
     known = OWNER_FIELDS.get(name)
+    if name == "exe" and (_has_long_names(wide) or _has_long_names(narrow)):
+        # On a host with merged /usr such a literal has a second name, which no pattern has.
+        return wide == narrow or (
+            _are_literals(wide) and _are_literals(narrow) and value_covers(wide, narrow, Kind.TEXT)
+        )
     return wide == narrow if known is None else value_covers(wide, narrow, known.kind)
 
 
@@ -122,3 +129,11 @@ def _selects_within(name: str, wide: object, narrow: Mapping[str, object]) -> bo
         return wide == narrow[name]
     known = LISTENER_FIELDS.get(name)
     return wide == narrow[name] if known is None else value_covers(wide, narrow[name], known.kind)
+
+
+def _has_long_names(value: object) -> bool:
+    return any(has_long_name(str(leaf.value)) for leaf in leaves((), value) if leaf.is_literal)
+
+
+def _are_literals(value: object) -> bool:
+    return all(leaf.is_literal and not leaf.negated for leaf in leaves((), value))
