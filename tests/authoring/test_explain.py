@@ -302,6 +302,20 @@ def test_no_name_moves_the_cursor_or_breaks_the_picture(name: str, width: int) -
     assert json.loads(explanation.as_json(found))["listeners"][0]["owners"][1]["pid"] == 81
 
 
+def test_the_page_shows_what_is_printed() -> None:
+    rules = """
+- id: web
+  listeners: {protocol: tcp, port: 8080}
+  allow_owners:
+    - {exe: "/usr/bin/python3.*", user: www-data}
+    - {exe: /usr/lib/systemd/systemd, pid: 1}
+"""
+    text = shown(explained(rules, ORIGIN))
+    listener = text[text.index("tcp 0.0.0.0:8080") : text.index("\nNot selected")]
+    page = (Path(__file__).parents[2] / "docs" / "authoring.md").read_text()
+    assert f"```text\n{listener}```\n" in page
+
+
 @settings(max_examples=100, deadline=None)
 @given(name=HOSTILE, width=st.integers(2, 60))
 def test_a_name_is_cut_to_the_columns_that_there_are(name: str, width: int) -> None:
