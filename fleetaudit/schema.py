@@ -65,6 +65,14 @@ def load(name: str) -> dict[str, object]:
     return schema
 
 
+def modeline(name: str) -> str:
+    """The first line of a YAML file that tells editors its schema, as `fleetaudit schema` writes it beside.
+
+    That is the comment of yaml-language-server, which VS Code, Neovim and Emacs use.
+    """
+    return f"# yaml-language-server: $schema={name}{_SUFFIX}"
+
+
 def problems(document: Document, name: str) -> tuple[Problem, ...]:
     """Every mistake of the document against the schema called `name`, in reading order."""
     if document.value is None:

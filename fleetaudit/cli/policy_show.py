@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from fleetaudit import schema
 from fleetaudit.inputs import resolve_policy
 from fleetaudit.policy.show import show
 from fleetaudit.summary import ExitCode
@@ -16,6 +17,7 @@ def command(path: str) -> int:
 
     What is printed loads again, by itself, and means the same.
     """
+    click.echo(schema.modeline("policy"))
     for line in show(resolve_policy(path)):
         click.echo(line)
     return ExitCode.COMPLIANT
