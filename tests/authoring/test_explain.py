@@ -21,8 +21,10 @@ from fleetaudit.errors import PolicyError
 from fleetaudit.journal import Journal
 from fleetaudit.model import Verdict
 from fleetaudit.policy import waiver_files
+from fleetaudit.policy.evaluate import evaluate
 from fleetaudit.policy.explain import Explanation, explain, find_rule
 from fleetaudit.policy.other_tools import named_by
+from tests.authoring.strategies import hosts, rule
 from tests.build import PYTHON, SHELL, Wire, outcome, policy, process, snapshot, socket
 
 ALLOW = """
@@ -322,6 +324,28 @@ def test_a_name_is_cut_to_the_columns_that_there_are(name: str, width: int) -> N
     shown_name = fitted(name, width)
     assert cell_len(shown_name) <= width
     assert shown_name.isprintable()
+
+
+@settings(max_examples=60, deadline=None)
+@given(rules=st.tuples(rule("one"), rule("two")), wire=hosts())
+def test_any_rule_on_any_host_can_be_explained(rules: tuple[Wire, Wire], wire: Wire) -> None:
+    loaded = policy("#version: 1\n" + json.dumps({"version": 1, "name": "p", "rules": list(rules)}))
+    host = outcome(wire, groups=["web"], variables={})
+    found = explain(host, [loaded], loaded, loaded.rules[0])
+    assert found.result == evaluate(host, [loaded]).results[0]
+    if found.listeners or found.passed_over:
+        assert host.snapshot is not None
+        assert len(found.listeners) + len(found.passed_over) == len(host.snapshot.listeners)
+        assert all(over.because for over in found.passed_over)
+    for view in found.listeners:
+        fails = any(finding.verdict is Verdict.FAIL for finding in view.findings)
+        assert not view.blind or fails or any(owner.concerned for owner in view.owners)
+        for owner in view.owners:
+            for listed in owner.lists:
+                assert bool(listed.matching) != (listed.nearest is not None)
+                assert listed.nearest is None or listed.nearest.misses
+    assert all(len(line) <= 80 for line in shown(found).splitlines())
+    assert json.loads(explanation.as_json(found))["rule"]["id"] == "one"
 
 
 # ---------------------------------------------------------------- the command
