@@ -26,6 +26,14 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "policy_explain",
             "Explain a RULE on a HOST: each listener and owner, what matched or how nearly, what to do.",
         ),
+        "learn": (
+            "policy_learn",
+            "Write a baseline policy from recorded hosts: what listens there, nothing else.",
+        ),
+        "replay": (
+            "policy_replay",
+            "Say which host x rule verdicts flip when policies change, on hosts recorded before.",
+        ),
     }
 )
 

@@ -12,8 +12,8 @@ _CLAIMS = frozenset({"comm", "argv", "user_unit"})
 # Fields that many programs share: they say who, or how, but not what runs.
 _SHARED = frozenset({"user", "uid", "group", "shell", "self", "exe_deleted", "inherited", "pid"})
 _EVERYTHING = frozenset({"*", "**", "/*", "~.", "~.*", "~.+", "~^", "~^/", "~^.*$", "~^.+$"})
-_WRITABLE = ("/tmp/", "/var/tmp/", "/dev/shm/", "/home/", "/run/user/")  # noqa: S108  (named, not used)
-_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "busybox"})
+WRITABLE = ("/tmp/", "/var/tmp/", "/dev/shm/", "/home/", "/run/user/")  # noqa: S108  (named, not used)
+SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "busybox"})
 
 
 def claim_only(subject: Subject) -> Iterator[Problem]:
@@ -73,7 +73,7 @@ def writable_path(subject: Subject) -> Iterator[Problem]:
     for entry in _trusting(subject):
         for leaf in leaves((*entry.path, "exe"), entry.fields.get("exe")):
             text = str(leaf.value).removeprefix("~").removeprefix("^")
-            found = next((folder for folder in _WRITABLE if text.startswith(folder)), None)
+            found = next((folder for folder in WRITABLE if text.startswith(folder)), None)
             if leaf.is_text and not leaf.negated and found:
                 yield subject.problem(
                     "writable-path",
@@ -100,7 +100,7 @@ def allows_shell(subject: Subject) -> Iterator[Problem]:
 
 
 def _is_shell(leaf: Leaf) -> bool:
-    return leaf.is_text and not leaf.negated and str(leaf.value).rsplit("/", 1)[-1] in _SHELLS
+    return leaf.is_text and not leaf.negated and str(leaf.value).rsplit("/", 1)[-1] in SHELLS
 
 
 def pid_changes(subject: Subject) -> Iterator[Problem]:
