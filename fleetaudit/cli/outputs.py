@@ -44,6 +44,7 @@ def parse_outputs(
             _take(file, taken)
         if path != "-":
             require_writable(Path(path))
+        parts(name, RenderOptions())  # a format whose extra is not installed is refused now
         outputs.append(Output(name, path))
     if not quiet and all(output.path != "-" for output in outputs):
         outputs.append(Output("text", "-"))

@@ -57,6 +57,12 @@ RENDERERS: Final[Mapping[str, Format]] = MappingProxyType(
         "junit": Format("for CI servers: one test case per rule and host", "fleetaudit.report.junit:junit"),
         "markdown": Format("a job summary, at most 1 MiB", "fleetaudit.report.markdown:markdown"),
         "github": Format("annotations of a GitHub job", "fleetaudit.report.annotations:github"),
+        "sarif": Format("SARIF 2.1.0, for code scanning", "fleetaudit.report.sarif:sarif"),
+        "prometheus": Format("metrics for node_exporter", "fleetaudit.report.prometheus:prometheus"),
+        "oscal": Format("assessment results, for auditors' tools", "fleetaudit.report.oscal:oscal"),
+        "ocsf": Format("events for a SIEM, one a line", "fleetaudit.report.ocsf:ocsf"),
+        "hdf": Format("for Heimdall: InSpec's ExecJSON", "fleetaudit.report.hdf:hdf"),
+        "xlsx": Format("a workbook (extra xlsx)", "fleetaudit.report.workbook:xlsx"),
     }
 )
 

@@ -103,6 +103,11 @@ def _not_known(digest: Digest, summary: Summary) -> Iterator[_Annotation]:
     if len(digest.partial):
         said = [f"{fold.hosts}: {fold.key}" for fold in digest.partial]
         yield _Annotation(f"{counted(summary.partial, 'host')} covered only in part", _few(said))
+    wanting = [it for it in summary.waivers if it.wants_attention]
+    if wanting:
+        said = [f"{it.policy}/{it.rule}: {', '.join(it.states)}: {it.detail}" for it in wanting]
+        place = (wanting[0].file, wanting[0].line)
+        yield _Annotation(f"{counted(len(wanting), 'waiver')} that want attention", _few(said), place)
 
 
 def _accepted(digest: Digest) -> Iterator[_Annotation]:

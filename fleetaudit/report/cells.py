@@ -18,7 +18,7 @@ from fleetaudit.text import visible
 
 _FORMULA: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # full-width forms are formulas in some locales
 _SHORT: Final = 200
-_CELL_LIMIT: Final = 32_000  # Excel cuts a cell at 32,767 characters without a word
+CELL_LIMIT: Final = 32_000  # Excel cuts a cell at 32,767 characters without a word
 
 
 def owners(finding: Finding) -> str:
@@ -64,9 +64,9 @@ def _short_cell(text: str) -> str:
 
 def _written(text: str) -> str:
     text = harmless(visible(text))
-    if len(text) <= _CELL_LIMIT:
+    if len(text) <= CELL_LIMIT:
         return text
-    return f"{text[:_CELL_LIMIT]}... ({len(text) - _CELL_LIMIT} more characters: see the JSON report)"
+    return f"{text[:CELL_LIMIT]}... ({len(text) - CELL_LIMIT} more characters: see the JSON report)"
 
 
 def harmless(text: str) -> str:

@@ -60,8 +60,8 @@ def csv_meta(_options: RenderOptions) -> Renderer:
 def _render(report: Report) -> Iterator[bytes]:
     yield table([COLUMNS])
     for audit in report.audits:
-        rows = _rows(audit, report.run)
-        yield table([[cell(row.get(column, "")) for column in COLUMNS] for row in rows])
+        found = rows(audit, report.run)
+        yield table([[cell(row.get(column, "")) for column in COLUMNS] for row in found])
 
 
 def _render_meta(report: Report) -> Iterator[bytes]:
@@ -80,7 +80,8 @@ def _render_meta(report: Report) -> Iterator[bytes]:
     yield b"\n"
 
 
-def _rows(audit: HostAudit, run: Run) -> Iterator[dict[str, str]]:
+def rows(audit: HostAudit, run: Run) -> Iterator[dict[str, str]]:
+    """The rows of one host by column, not yet escaped."""
     outcome = audit.outcome
     host = {
         "run_id": run.id,

@@ -11,14 +11,18 @@ _COUNTED: Final = (Verdict.PASS, Verdict.FAIL, Verdict.WAIVED, Verdict.UNKNOWN, 
 
 
 def denominators(summary: Summary) -> dict[str, int]:
-    """Hosts: how many were targeted, reached, covered fully, and judged by a rule that applies."""
+    """Hosts: how many were targeted, reached, covered fully, and judged by a rule that applies.
+
+    If --where left some out, how many: they answered, and are no targets.
+    """
     reached = summary.ok + summary.partial
-    return {
+    counts = {
         "targeted": summary.targeted,
         "reached": reached,
         "fully covered": summary.ok,
         "judged": reached - summary.unjudged,
     }
+    return counts | ({"left out": summary.left_out} if summary.left_out else {})
 
 
 def denominators_text(summary: Summary) -> str:

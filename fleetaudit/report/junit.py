@@ -136,7 +136,17 @@ def _run(run: Run, summary: Summary) -> list[str]:
     elif not summary.targeted:
         kind, reason = "error", "no host was targeted"
     case = _written("fleetaudit", "the run is complete", kind, reason, about="incomplete")
-    return [*_suite("fleetaudit", run, facts, [case]), "</testsuites>"]
+    return [*_suite("fleetaudit", run, facts, [case, *_waivers(run, summary)]), "</testsuites>"]
+
+
+def _waivers(run: Run, summary: Summary) -> Iterator[tuple[str, str]]:
+    """A test case for each waiver that wants attention: a failure where that fails the run."""
+    kind = "failure" if run.options.get("strict_waivers") else "skipped"
+    for item in summary.waivers:
+        if item.wants_attention:
+            name = f"waiver {item.file}:{item.line} for {item.policy}/{item.rule}"
+            message = f"{', '.join(item.states)}: {item.detail}"
+            yield _written("fleetaudit", name, kind, message, about="waiver")
 
 
 def _value(text: str) -> str:

@@ -63,11 +63,12 @@ def listener_rows(_options: RenderOptions) -> Renderer:
 def _render(report: Report) -> Iterator[bytes]:
     yield table([COLUMNS])
     for audit in report.audits:
-        rows = _rows(audit, report.run)
-        yield table([[cell(row.get(column, "")) for column in COLUMNS] for row in rows])
+        found = rows(audit, report.run)
+        yield table([[cell(row.get(column, "")) for column in COLUMNS] for row in found])
 
 
-def _rows(audit: HostAudit, run: Run) -> Iterator[Cells]:
+def rows(audit: HostAudit, run: Run) -> Iterator[Cells]:
+    """The rows of one host by column, not yet escaped."""
     outcome, snapshot = audit.outcome, audit.outcome.snapshot
     host = {
         "run_id": run.id,

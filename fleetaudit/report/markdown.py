@@ -7,7 +7,6 @@ character reference, which CommonMark never takes for structure (section 2.5). a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -15,6 +14,7 @@ from fleetaudit.model import HostStatus, Report, Run, Summary, Verdict
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE, Renderer, RenderOptions
 from fleetaudit.report.figures import FORMULA, compliance_text, counted, denominators
 from fleetaudit.report.folding import Digest, Folds
+from fleetaudit.report.markup import literal
 from fleetaudit.report.phrases import clipped, example, sentence
 
 _LIMIT: Final = 1_000_000  # bytes; GitHub's is 1 MiB = 1,048,576
@@ -22,8 +22,6 @@ _RESERVE: Final = 4_000  # for the last lines
 _CELL: Final = 400
 _ROWS: Final = 200  # of one table
 _OUTCOMES: Final = {0: "Compliant", 1: "Violations", 3: "Incomplete", 130: "Interrupted"}
-# Markup, HTML, tables, mathematics and templates; and what would make an address a link.
-_ACTIVE: Final = re.compile(r"[!#$&*<>@\[\\\]_`{|}~]|:(?=/)|(?<=www)\.", re.IGNORECASE)
 
 
 def markdown(options: RenderOptions) -> Renderer:
@@ -49,23 +47,25 @@ class _Sheet:
         self._size = 0
         self._left_out = 0
 
-    def line(self, text: str = "") -> bool:
+    def line(self, text: str = "", limit: int = _LIMIT - _RESERVE) -> bool:
+        """One more line, unless the whole would be over `limit` bytes."""
         size = len(text.encode("utf-8")) + 1
-        if self._size + size > _LIMIT - _RESERVE:
+        if self._size + size > limit:
             return False
         self._size += size
         self._lines.append(text)
         return True
 
     def table(self, title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A section with a table; cells are text, not markup."""
+        """A section with a table; cells are text, not markup. It leaves half of the room to those after it."""
         everything = list(rows)
         if not everything:
             return
+        limit = (self._size + _LIMIT - _RESERVE) // 2
         for text in (f"### {title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"):
             self.line(text)
         shown = everything[:_ROWS]
-        written = sum(self.line(f"| {' | '.join(_text(cell) for cell in row)} |") for row in shown)
+        written = sum(self.line(f"| {' | '.join(_text(cell) for cell in row)} |", limit) for row in shown)
         self._left_out += len(shown) - written
         self.line()
         if len(everything) > written:
@@ -96,6 +96,12 @@ def _write(sheet: _Sheet, run: Run, summary: Summary, digest: Digest, options: R
     _folds(sheet, "Could not be judged", digest.unknown)
     _folds(sheet, "Errors: rules that could not be run", digest.errors)
     _folds(sheet, "Waived: violations that somebody accepted, not passes", digest.waived)
+    waivers = [
+        (f"{it.file}:{it.line}", f"{it.policy}/{it.rule}", ", ".join(it.states), it.detail)
+        for it in summary.waivers
+        if it.wants_attention
+    ]
+    sheet.table("Waivers that want attention", ("waiver", "rule", "states", "why"), waivers)
     if options.include_pass:
         passed = [("/".join(fold.key), str(fold.hosts.count)) for fold in digest.passed]
         sheet.table("Passed", ("rule", "hosts"), sorted(passed))
@@ -160,9 +166,4 @@ def _closing(sheet: _Sheet, run: Run, summary: Summary, digest: Digest) -> None:
 
 
 def _text(text: str) -> str:
-    """Text as text: visible, clipped, and every character that could be markup as a reference."""
-    return _ACTIVE.sub(_reference, clipped(text, _CELL))
-
-
-def _reference(found: re.Match[str]) -> str:
-    return f"&#{ord(found[0])};"
+    return literal(clipped(text, _CELL))

@@ -370,7 +370,12 @@ HOSTILE = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(
 def test_whatever_hosts_say_is_read_back_the_same_and_breaks_out_of_nothing(
     exe: str, user: str, unit_name: str, name: str
 ) -> None:
-    said: dict[str, Any] = {"exe": f"/usr/sbin/{exe}", "user": user, "unit": f"{unit_name}.service", "comm": exe}
+    said: dict[str, Any] = {
+        "exe": f"/usr/sbin/{exe}",
+        "user": user,
+        "unit": f"{unit_name}.service",
+        "comm": exe,
+    }
     outcomes = [host("a" + name, SSH, **said), host("b", "tcp 0.0.0.0:23 /x", **said | {"exe_deleted": True})]
     text = learnt(outcomes)
     policy = loaded(text)

@@ -150,6 +150,7 @@ fleets = st.lists(audits(), max_size=4)
 modest = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
+few = settings(modest, max_examples=15)
 
 
 def reporting(fleet: list[HostAudit]) -> Report:

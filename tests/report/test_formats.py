@@ -21,6 +21,12 @@ def test_every_format_loads_and_its_main_file_has_no_suffix() -> None:
             "junit",
             "markdown",
             "github",
+            "sarif",
+            "prometheus",
+            "oscal",
+            "ocsf",
+            "hdf",
+            "xlsx",
         )
     )
     for name in formats():
@@ -35,7 +41,7 @@ def test_csv_brings_its_denominators_along(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("jsom", "did you mean json"), ("pdf", "one of: text, json, jsonl, csv")]
+    ("name", "hint"), [("jsom", "did you mean json"), ("epub", "one of: text, json, jsonl, csv")]
 )
 def test_an_unknown_format_is_refused_with_a_remedy(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"no report format '{name}'.*{hint}"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleetaudit.model import HostAudit, Report, Severity
 from fleetaudit.report import RenderOptions
 from tests.report.cases import CASES, NO_SHELL, leak, reached, render, report, result
-from tests.report.fleets import fleets, hidden, modest, reporting
+from tests.report.fleets import few, fleets, hidden, reporting
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def test_more_than_github_shows_is_folded_and_counted() -> None:
     assert "title 24" in errors[9].message
 
 
-@modest
+@few
 @given(fleets, st.booleans())
 def test_no_text_makes_a_command_of_its_own(fleet: list[HostAudit], passes: bool) -> None:
     of = reporting(fleet)

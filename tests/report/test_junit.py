@@ -26,7 +26,7 @@ from tests.report.cases import (
     report,
     result,
 )
-from tests.report.fleets import fleets, hidden, modest, reporting
+from tests.report.fleets import few, fleets, hidden, reporting
 
 PASSES = RenderOptions(include_pass=True)
 
@@ -121,7 +121,7 @@ def test_argv_is_not_in_it() -> None:
     assert b"app.py" not in render("junit", CASES["verdicts"](), PASSES)
 
 
-@modest
+@few
 @given(fleets, st.booleans())
 def test_any_text_is_valid_xml_and_the_counts_are_right(fleet: list[HostAudit], passes: bool) -> None:
     of = reporting(fleet)

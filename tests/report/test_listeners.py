@@ -27,7 +27,7 @@ from tests.report.cases import (
     result,
 )
 from tests.report.cases import report as reporting_of
-from tests.report.fleets import fleets, hidden, modest, reporting
+from tests.report.fleets import few, fleets, hidden, reporting
 
 POLICY = """
 version: 1
@@ -154,7 +154,7 @@ def test_hostile_strings_neither_run_nor_break_a_row() -> None:
         )
 
 
-@modest
+@few
 @given(fleets)
 def test_no_owner_and_no_host_is_lost(fleet: list[HostAudit]) -> None:
     shown = render("csv-listeners", reporting(fleet)).decode()

@@ -19,7 +19,7 @@ def shown(of: Report, options: RenderOptions | None = None) -> str:
 def test_the_first_line_is_the_verdict_and_the_last_the_exit_code() -> None:
     lines = shown(CASES["verdicts"]()).splitlines()
     assert lines[0].startswith(
-        "VIOLATIONS: 2 rules broken on 2 of 6 hosts (1 critical, 1 medium); 1 result unknown"
+        "VIOLATIONS: 2 rules broken on 2 of 6 hosts (1 critical, 1 medium); 1 result waived; 1 result unknown"
     )
     assert "6 hosts targeted, 6 reached, 5 fully covered, 5 judged" in "\n".join(lines[:8])
     assert lines[-1].startswith("Exit code 1 (violations)")
