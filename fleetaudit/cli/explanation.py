@@ -15,6 +15,8 @@ from fleetaudit.report.record import listener_record, owner_record, result_recor
 from fleetaudit.report.wording import Holder, endpoint, program, unowned
 
 _DRAWN = 4  # listeners that are drawn even if nothing is said against them
+_MOST_DRAWN = 20  # listeners that are drawn
+_ELSEWHERE = " (--format json has them all)"
 _NAMED = 10  # listeners or owners of a list
 _STYLES = {
     Verdict.PASS: Style.GOOD,
@@ -32,16 +34,19 @@ def text(explanation: Explanation, width: int, *, colour: bool) -> str:
     _rule(page, explanation)
     spoken_of = [view for view in explanation.listeners if _is_spoken_of(view)]
     quiet = [view for view in explanation.listeners if not _is_spoken_of(view)]
-    drawn = spoken_of + quiet[: max(0, _DRAWN - len(spoken_of))]
-    for view in drawn:
+    for view in spoken_of[:_MOST_DRAWN] + quiet[: max(0, _DRAWN - len(spoken_of))]:
         _listener(page, view, width)
+    if len(spoken_of) > _MOST_DRAWN:
+        page.heading(f"The rule objects to {len(spoken_of) - _MOST_DRAWN} more{_ELSEWHERE}", Style.BAD)
     _nothing_against(page, quiet[max(0, _DRAWN - len(spoken_of)) :])
     _passed_over(page, explanation)
     _waivers(page, explanation)
     if explanation.advice:
         page.heading("What to do", Style.STRONG)
-        for advice in explanation.advice:
+        for advice in explanation.advice[:_NAMED]:
             page.write(f"- {advice}", indent=2)
+        if len(explanation.advice) > _NAMED:
+            page.write(f"and {len(explanation.advice) - _NAMED} more{_ELSEWHERE}", indent=2)
     return page.encoded().decode("utf-8")
 
 
@@ -114,9 +119,7 @@ def _listener(page: Page, view: ListenerView, width: int) -> None:
         page.write(
             "> the rule objects, * holds the socket, others are ancestors", indent=2, style=Style.QUIET
         )
-    told: set[object] = set()
-    for owner in view.owners:
-        _entries(page, owner, told)
+    _entries(page, view.owners)
     _tools(page, view, width)
 
 
@@ -135,22 +138,28 @@ def _nothing_against(page: Page, views: Sequence[ListenerView]) -> None:
         )
         page.write(f"{endpoint(view.listener)}: {owners or unowned(view.listener)}", indent=2)
     if len(views) > _NAMED:
-        page.write(f"and {len(views) - _NAMED} more (--format json has them all)", indent=2)
+        page.write(f"and {len(views) - _NAMED} more{_ELSEWHERE}", indent=2)
 
 
-def _entries(page: Page, view: OwnerView, told: set[object]) -> None:
-    """Which entries match the owner, or how near one comes; the same is said once."""
-    process = view.owner.process
-    for found in view.lists:
-        words = _list_words(found)
-        key = (program(process), process.exe, tuple(words))
-        if key in told or not words:
-            continue
-        told.add(key)
+def _entries(page: Page, owners: Sequence[OwnerView]) -> None:
+    """Which entries match each owner, or how near one comes; the same is said once."""
+    told: dict[object, tuple[OwnerView, list[str]]] = {}
+    for view in owners:
+        process = view.owner.process
+        for found in view.lists:
+            words = _list_words(found)
+            if words:
+                told.setdefault((program(process), process.exe, tuple(words)), (view, words))
+    # Those that the rule objects to come first: of many, they are what is looked for.
+    in_order = sorted(told.values(), key=lambda item: not item[0].concerned)
+    for view, words in in_order[:_NAMED]:
         page.blank()
-        page.write(f"{program(process)}[{process.pid}]: {words[0]}", indent=2)
+        page.write(f"{program(view.owner.process)}[{view.owner.process.pid}]: {words[0]}", indent=2)
         for line in words[1:]:
             page.write(line, indent=6, hang=4)
+    if len(in_order) > _NAMED:
+        page.blank()
+        page.write(f"and {len(in_order) - _NAMED} more owners{_ELSEWHERE}", indent=2)
 
 
 def _list_words(found: ListMatch) -> list[str]:
@@ -208,7 +217,7 @@ def _passed_over(page: Page, explanation: Explanation) -> None:
         why = "; ".join(f"{field.name} {field.had}, wanted {field.wanted}" for field in item.because)
         page.write(f"{endpoint(item.listener)}: {why}", indent=2)
     if len(found) > _NAMED:
-        page.write(f"and {len(found) - _NAMED} more (--format json has them all)", indent=2)
+        page.write(f"and {len(found) - _NAMED} more{_ELSEWHERE}", indent=2)
 
 
 def _waivers(page: Page, explanation: Explanation) -> None:

@@ -183,10 +183,14 @@ def _listener_views(
     compiled: CompiledRule, case: Case, result: Result, seen: Mapping[str, Seen]
 ) -> Iterator[ListenerView]:
     doubtful = {id(listener) for listener in case.doubtful}
+    findings: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in result.findings:
+        if finding.listener is not None:
+            findings.setdefault(place_of(finding.listener), []).append(finding)
     for listener in sorted((*case.listeners, *case.doubtful), key=_order):
         place = place_of(listener)
         # A finding about an endpoint names one of its sockets, and the owners of all.
-        about = [item for item in result.findings if item.listener and place_of(item.listener) == place]
+        about = findings.get(place, [])
         fails = any(item.verdict is Verdict.FAIL for item in about)
         yield ListenerView(
             listener=listener,

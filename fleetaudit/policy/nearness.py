@@ -11,6 +11,9 @@ from fleetaudit.policy.fields import OWNER_FIELDS
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
 from fleetaudit.policy.model import CompiledRule
 from fleetaudit.policy.truth import Truth
+from fleetaudit.policy.values import Test
+
+_KIN = ("parent", "ancestor", "no_ancestor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,33 @@ def shown(value: object) -> str:
 def list_matches(compiled: CompiledRule, owner: Owner) -> Iterator[ListMatch]:
     """Each owner list of the rule against the owner."""
     for name, entries, trust in entry_lists(compiled):
-        found = [entry_match(entry, place, owner, trust) for place, entry in enumerate(entries, start=1)]
-        matching = tuple(item for item in found if item.matches is True)
-        # How near: those that may match first, then by how few fields differ, then by the same program.
-        nearest = min(found, key=_distance) if found and not matching else None
-        yield ListMatch(name, matching, nearest)
+        numbered = list(enumerate(entries, start=1))
+        matching = [(number, entry) for number, entry in numbered if entry.match(owner, trust) is True]
+        nearest = (
+            [] if matching else [min(numbered, key=lambda item: _distance(item[0], item[1], owner, trust))]
+        )
+        yield ListMatch(
+            name,
+            tuple(entry_match(entry, number, owner, trust) for number, entry in matching),
+            next((entry_match(entry, number, owner, trust) for number, entry in nearest), None),
+        )
 
 
-def _distance(item: EntryMatch) -> tuple[bool, int, bool, int]:
-    wrong = [found.name for found in item.fields if found.matches is False]
-    return (item.matches is False, len(wrong), "exe" in wrong, item.number)
+def _distance(number: int, entry: OwnerMatcher, owner: Owner, trust: Trust) -> tuple[bool, int, bool, int]:
+    """How far from matching: what may match first, then by how few fields differ, then the same program."""
+    wrong = [name for name, truth in _truths(entry, owner, trust) if truth is False]
+    return (bool(wrong), len(wrong), "exe" in wrong, number)
+
+
+def _truths(entry: OwnerMatcher, owner: Owner, trust: Trust) -> Iterator[tuple[str, Truth]]:
+    """Whether each field of the entry matches, the others left aside."""
+    if entry.kernel:
+        yield "kernel", False
+        return
+    for name, test in entry.tests:
+        yield name, _one_field(entry, name, test, owner, trust)
+    for relative in entry.relatives:
+        yield relative[0], replace(entry, tests=(), relatives=(relative,)).match(owner, trust)
 
 
 def entry_match(entry: OwnerMatcher, number: int, owner: Owner, trust: Trust) -> EntryMatch:
@@ -78,23 +98,19 @@ def entry_match(entry: OwnerMatcher, number: int, owner: Owner, trust: Trust) ->
     if entry.kernel:
         told = (FieldMatch("kernel", "the kernel alone", "a process", matches=False),)
         return EntryMatch(number, entry.text, matches=False, fields=told)
-    fields = [
-        FieldMatch(name, test.text, _had(name, owner), _one_field(entry, name, owner, trust))
-        for name, test in entry.tests
-    ]
-    for name, relative in entry.relatives:
-        alone = replace(entry, tests=(), relatives=((name, relative),))
-        fields.append(FieldMatch(name, relative.text, _chain(name, owner), alone.match(owner, trust)))
-    return EntryMatch(number, entry.text, entry.match(owner, trust), tuple(fields))
+    wanted = [test.text for _, test in entry.tests] + [matcher.text for _, matcher in entry.relatives]
+    fields = tuple(
+        FieldMatch(name, text, _chain(name, owner) if name in _KIN else _had(name, owner), truth)
+        for (name, truth), text in zip(_truths(entry, owner, trust), wanted, strict=True)
+    )
+    return EntryMatch(number, entry.text, entry.match(owner, trust), fields)
 
 
-def _one_field(entry: OwnerMatcher, name: str, owner: Owner, trust: Trust) -> Truth:
-    """Whether this field of the entry matches, the others left aside."""
+def _one_field(entry: OwnerMatcher, name: str, test: Test, owner: Owner, trust: Trust) -> Truth:
     if name == "exe" and any(other == "exe_deleted" for other, _ in entry.tests):
         # Without that field beside it, exe means a file that is there still; here that is judged apart.
         owner = replace(owner, process=replace(owner.process, exe_deleted=False))
-    tests = tuple((other, test) for other, test in entry.tests if other == name)
-    return replace(entry, tests=tests, relatives=()).match(owner, trust)
+    return replace(entry, tests=((name, test),), relatives=()).match(owner, trust)
 
 
 def _had(name: str, owner: Owner) -> str:

@@ -256,6 +256,22 @@ def test_nobody_is_blind_where_the_rule_passes() -> None:
 # ---------------------------------------------------------------- the picture
 
 
+def test_a_crowd_is_told_in_bounds() -> None:
+    crowd = range(100, 400)
+    wire = snapshot(
+        [socket(pid, [pid], inode=pid) for pid in crowd] + [socket(8080, list(crowd))],
+        {pid: process(SHELL, comm=f"n{pid}") for pid in crowd},
+    )
+    found = explained("- id: a\n  deny_owners: [{shell: true}]\n", wire)
+    text = shown(found)
+    assert "The rule objects to 281 more (--format json has them all)" in text
+    assert len(text.splitlines()) < 400
+    assert len(json.loads(explanation.as_json(found))["listeners"]) == 301
+    alone = shown(explained("- id: a\n  listeners: {port: 8080}\n  deny_owners: [{shell: true}]\n", wire))
+    assert "and 290 more owners" in alone
+    assert "and 241 more lines" in alone
+
+
 def test_the_picture_shows_who_opened_inherited_and_holds() -> None:
     lines = shown(explained(ALLOW, ORIGIN)).splitlines()
     start = next(place for place, line in enumerate(lines) if "systemd[1]" in line)
