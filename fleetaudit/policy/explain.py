@@ -154,9 +154,9 @@ def _resolved(explanation: Explanation) -> Explanation:
 
 
 def _selector_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, str]]:
-    if "listeners" not in rule.spec:
+    if "listeners" not in rule.spec and compiled.expression is None:
         return
-    spec = rule.spec["listeners"]
+    spec = rule.spec.get("listeners", {"netns": "any"})
     for name, test in compiled.selector.tests:
         yield name, test.text
     netns = spec.get("netns", "host") if isinstance(spec, Mapping) else "host"
@@ -165,6 +165,8 @@ def _selector_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, s
         yield "owner", compiled.selector.owner.text
     if compiled.selector.approved is not None:
         yield "approved", shown(compiled.selector.approved)
+    if compiled.expression is not None:
+        yield "when_expr", str(rule.spec.get("when_expr"))
 
 
 def _assertion_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -223,7 +225,7 @@ def _order(listener: Listener) -> tuple[str, ...]:
 def _passed_over(rule: Rule, selector: Selector, case: Case) -> Iterator[PassedOver]:
     seen = {id(listener) for listener in (*case.listeners, *case.doubtful)}
     found = [
-        PassedOver(listener, tuple(_ruled_out(rule, selector, listener, case)))
+        PassedOver(listener, tuple(_ruled_out(rule, selector, listener, case)) or _by_expression(rule))
         for listener in case.view.listeners
         if id(listener) not in seen
     ]
@@ -243,6 +245,12 @@ def _ruled_out(rule: Rule, selector: Selector, listener: Listener, case: Case) -
         truth = part.match(listener, case.view)
         if truth is False:
             yield FieldMatch(name, wanted, _listener_had(name, listener, case), truth)
+
+
+def _by_expression(rule: Rule) -> tuple[FieldMatch, ...]:
+    """What is left to rule out a listener that all fields select."""
+    text = rule.spec.get("when_expr")
+    return (FieldMatch("when_expr", str(text), "false", matches=False),) if text is not None else ()
 
 
 def _listener_had(name: str, listener: Listener, case: Case) -> str:

@@ -133,6 +133,16 @@ def test_conditions_that_do_not_hold() -> None:
     assert len(explained(rules, ORIGIN, groups=["db"], variables={}).listeners) == 1
 
 
+def test_an_expression_that_rules_a_listener_out() -> None:
+    pytest.importorskip("cel_expr_python.cel", reason="the extra `cel` is not installed")
+    rules = "- id: a\n  when_expr: listener.port == 22\n  deny_owners: [{shell: true}]\n"
+    found = explained(rules, ORIGIN)
+    assert [view.listener.port for view in found.listeners] == [22]
+    text = shown(found)
+    assert "selects: netns any; when_expr listener.port == 22" in text
+    assert "tcp 0.0.0.0:8080: when_expr false, wanted listener.port == 22" in text
+
+
 def test_a_host_without_a_snapshot_and_one_that_is_not_selected() -> None:
     line = {"schema": "fleetaudit.outcome/1", "host": {"name": "web1"}, "status": "timeout", "detail": "slow"}
     assert "no snapshot: timeout: slow" in shown(explained(ALLOW, line))
