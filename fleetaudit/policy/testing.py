@@ -81,8 +81,12 @@ class Coverage:
                     self.matched |= {(rule.id, name, place) for place in used(entries, trust, case)}
 
     def points(self) -> tuple[Point, ...]:
-        """Each rule must pass once and fail once, each entry of an owner list match once."""
-        return tuple(point for rule in self.policy.rules for point in self._points(rule))
+        """Each rule must pass once and fail once, each entry of an owner list match once.
+
+        Rules that the policy takes over as they are count with the policy that has them.
+        """
+        own = [rule for rule in self.policy.rules if rule.place.file == self.policy.file]
+        return tuple(point for rule in own for point in self._points(rule))
 
     def _points(self, rule: Rule) -> Iterator[Point]:
         for verdict in ("pass", "fail"):

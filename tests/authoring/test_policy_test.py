@@ -195,6 +195,21 @@ def test_a_policy_of_the_directory_without_tests_is_not_covered(
     assert "coverage: 2 of 14" in out
 
 
+def test_rules_taken_over_are_covered_where_they_are_written(
+    command: Command, capfd: pytest.CaptureFixture[str]
+) -> None:
+    over = "version: 1\nname: q\nextends: p.yaml\nrules:\n- {id: shells, severity: low}\n"
+    Path("q.yaml").write_text(over)
+    Path("q.test.yaml").write_text(
+        f"version: 1\npolicy: q.yaml\ntests:\n- name: o\n{ORIGIN}  expect: {{web: fail, shells: fail}}\n"
+    )
+    assert main(["policy", "test", "q.test.yaml", "--coverage"]) == 0
+    assert capfd.readouterr().out.splitlines()[1:] == [
+        "q.yaml:5:3: rule shells: no test expects it to pass",
+        "coverage: 2 of 3 (66.7 %)",
+    ]
+
+
 def test_junit(command: Command) -> None:
     tests = f'- name: "or\\x1bigin"\n{ORIGIN}  expect: {{web: pass, shells: fail}}\n'
     code, _, _ = command(tests, "--junit", "out.xml")
