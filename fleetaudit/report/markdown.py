@@ -57,7 +57,7 @@ class _Sheet:
         return True
 
     def table(self, title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A section with a table; cells are text, not markup. It leaves half of the room to those after it."""
+        """A section with a table; cells are text, not markup. Half of the room is left to those after it."""
         everything = list(rows)
         if not everything:
             return
