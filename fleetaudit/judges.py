@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from fleetaudit.baseline import Baseline, Comparing
+from fleetaudit.baselines import read_baseline
 from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.inputs import read_policies, read_waivers
-from fleetaudit.model import Severity, Source
+from fleetaudit.model import HostContext, Severity, Source
 from fleetaudit.policy.choosing import choose
 from fleetaudit.policy.model import Policy
 from fleetaudit.policy.waivers import Waiver
@@ -23,7 +25,10 @@ WARN_DAYS: Final = 14
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Everything that judges a run at the moment `now`; `recorded` is what a report says of it."""
+    """Everything that judges a run at the moment `now`; `recorded` is what a report says of it.
+
+    With a `baseline`, violations are marked as new or not; with `new_only`, old ones do not fail the run.
+    """
 
     policies: tuple[Policy, ...]
     gate: Gate
@@ -32,11 +37,37 @@ class Judges:
     now: datetime
     warn: timedelta
     recorded: Mapping[str, object]
+    baseline: Baseline | None = None
+    new_only: bool = False
 
     def tally(self) -> Tally:
         """What counts one pass over the run."""
         waiving = Waiving(self.waivers, self.now, self.warn, self.policies) if self.waivers else None
-        return Tally(self.gate, waiving=waiving)
+        comparing = Comparing(self.baseline, self.new_only) if self.baseline else None
+        return Tally(self.gate, waiving=waiving, comparing=comparing)
+
+    def against(
+        self,
+        path: str | None,
+        contexts: Mapping[str, HostContext],
+        *,
+        new_only: bool = False,
+        name: str = "",
+        is_run: bool = False,
+    ) -> Judges:
+        """These judges with the baseline at `path`, if there is one; the rest is as for `read_baseline`.
+
+        Raises ConfigError, also for `new_only` without a baseline.
+        """
+        if path is None:
+            if new_only:
+                raise ConfigError(Problem("--new-only: new since when?", hint="add --baseline FILE"))
+            return self
+        baseline = read_baseline(
+            path, self.policies, self.waivers, self.now, contexts, name=name, is_run=is_run
+        )
+        recorded = {**self.recorded, "baseline": baseline.name, "new_only": new_only}
+        return replace(self, baseline=baseline, new_only=new_only, recorded=recorded)
 
 
 def appoint(

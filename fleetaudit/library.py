@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
-from fleetaudit.arguments import Paths, paths, several
+from fleetaudit.arguments import PathLike, Paths, paths, several
 from fleetaudit.errors import ConfigError, Problem, ReportError, SnapshotError
 from fleetaudit.events import Observer
 from fleetaudit.inputs import contexts_of, open_snapshots
@@ -73,6 +73,8 @@ def audit(
     skip_tags: Iterable[str] = (),
     waivers: Paths = (),
     strict_waivers: bool = False,
+    baseline: PathLike | None = None,
+    new_only: bool = False,
     observer: Observer | None = None,
     transports: Mapping[str, Transport] | None = None,
 ) -> AuditReport:
@@ -82,7 +84,9 @@ def audit(
     `require_coverage` (percent of the targets) and `allow_unjudged` decide what the summary's exit code is.
     `where` leaves out hosts that say otherwise of themselves: "os.id=debian". Judged are
     the rules with one of `tags`, if any is given, and none of `skip_tags`. `waivers` are files of accepted
-    violations; with `strict_waivers` those that want attention fail the run.
+    violations; with `strict_waivers` those that want attention fail the run. `baseline` is a report in JSON
+    or a file of snapshots, by which violations are marked as new or not; with `new_only` old ones do not fail
+    the run.
     What the hosts say is kept in a temporary file without a name. An exception meanwhile, such as
     KeyboardInterrupt, ends every thread and leaves nothing behind.
 
@@ -104,6 +108,8 @@ def audit(
         strict_waivers=strict_waivers,
     )
     goal = _targets(inventory, pattern, limit, options)
+    known = {host.name: host.context for host in goal.hosts}
+    judges = judges.against(_path(baseline), known, new_only=new_only)
     counted = require_targets(judges.policies, [(host.name, host.context) for host in goal.hosts])
     complete = True
     with ExitStack() as stack:
@@ -145,6 +151,8 @@ def evaluate(
     skip_tags: Iterable[str] = (),
     waivers: Paths = (),
     strict_waivers: bool = False,
+    baseline: PathLike | None = None,
+    new_only: bool = False,
 ) -> AuditReport:
     """Judge policies over snapshots taken before: the same report as the audit that took them.
 
@@ -170,6 +178,7 @@ def evaluate(
         strict_waivers=strict_waivers,
     )
     contexts, sources = contexts_of(paths(inventory, "inventory"))
+    judges = judges.against(_path(baseline), contexts, new_only=new_only)
     with ExitStack() as stack:
         targets, complete, read = _readable(snapshots, contexts, stack, latest=latest)
         hosts = [(host, contexts.get(host, context)) for host, context in targets]
@@ -194,6 +203,10 @@ def evaluate(
 
 
 # ---------------------------------------------------------------- arguments
+
+
+def _path(baseline: PathLike | None) -> str | None:
+    return None if baseline is None else paths(baseline, "baseline")[0]
 
 
 def _targets(inventory: InventoryLike, pattern: str, limit: str | None, options: Options) -> Targets:

@@ -357,7 +357,8 @@ class Outcome:
 class Finding:
     """Why a rule did not simply pass: one listener (or none), the owners concerned, and a reason.
 
-    `beyond` is what would not be known if those owners were accepted.
+    `beyond` is what would not be known if those owners were accepted. `new` says whether a baseline lacks the
+    violation; None: no baseline was given, or it is no violation.
     """
 
     verdict: Verdict
@@ -367,6 +368,7 @@ class Finding:
     waiver: str | None = None
     fingerprint: str = ""
     beyond: str = ""
+    new: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,6 +485,21 @@ class WaiverStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineStanding:
+    """How a run compares with a baseline of `hosts` hosts: failed findings that are `old` and `new`.
+
+    `newly_waived` are new as well, and accepted. With `new_only` old ones do not fail the run.
+    """
+
+    name: str
+    hosts: int
+    old: int
+    new: int
+    newly_waived: int
+    new_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Denominators and counts. `failed` are hosts without a snapshot; `statuses` counts each HostStatus.
 
@@ -500,6 +517,7 @@ class Summary:
     exit_code: int
     left_out: int = 0
     waivers: tuple[WaiverStanding, ...] = ()
+    baseline: BaselineStanding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from fleetaudit.baseline import Comparing
 from fleetaudit.model import (
     HostAudit,
     HostStatus,
@@ -56,6 +57,7 @@ class Tally:
     gate: Gate
     interrupted: bool = False
     waiving: Waiving | None = None
+    comparing: Comparing | None = None
     left_out: list[str] = field(default_factory=list)
     _statuses: Counter[str] = field(default_factory=Counter)
     _results: Counter[str] = field(default_factory=Counter)
@@ -73,8 +75,9 @@ class Tally:
                 yield outcome
 
     def over(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
-        """The same audits, counted one by one, with what waivers accept waived."""
-        for audit in self.waiving.over(audits) if self.waiving else audits:
+        """The same audits, counted one by one, with what waivers accept waived and what is new marked."""
+        waived = self.waiving.over(audits) if self.waiving else audits
+        for audit in self.comparing.over(waived) if self.comparing else waived:
             self._count(audit)
             yield audit
 
@@ -95,6 +98,7 @@ class Tally:
             exit_code=self._exit_code(ok + partial, targeted, waivers),
             left_out=len(self.left_out),
             waivers=waivers,
+            baseline=self.comparing.standing() if self.comparing else None,
         )
 
     def _count(self, audit: HostAudit) -> None:
@@ -111,8 +115,14 @@ class Tally:
     def _weigh(self, result: Result, reached: bool) -> None:
         if not result.severity.at_least(self.gate.fail_on):
             return
-        self._violations += result.verdict is Verdict.FAIL
+        self._violations += self._violates(result)
         self._open += reached and result.verdict in (Verdict.UNKNOWN, Verdict.ERROR)
+
+    def _violates(self, result: Result) -> bool:
+        """Whether the result fails the run: of new violations alone also those that a waiver accepts."""
+        if self.comparing is None or not self.comparing.new_only:
+            return result.verdict is Verdict.FAIL
+        return any(finding.new is True for finding in result.findings)
 
     def _exit_code(self, reached: int, targeted: int, waivers: Iterable[WaiverStanding]) -> ExitCode:
         if self.interrupted:

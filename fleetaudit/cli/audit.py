@@ -9,7 +9,7 @@ import click
 from fleetaudit.cli.collect import lines_to
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
-from fleetaudit.cli.judging import conclude, judges_of, warn_idle
+from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
 from fleetaudit.cli.options import (
     CONNECTION,
     JUDGEMENT,
@@ -48,6 +48,8 @@ def command(snapshots: str | None, **options: object) -> int:
     reserved = (snapshots, keeping.retry_file)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
     goal = targets(targeting, connecting)
+    contexts = {host.name: host.context for host in goal.hosts}
+    judges = against_baseline(judges, judging, contexts, keeping.state)
     counted = require_targets(judges.policies, [(host.name, host.context) for host in goal.hosts])
     warn_idle(counted)
     interrupt = Interrupt()

@@ -8,7 +8,7 @@ from datetime import timedelta
 import click
 
 from fleetaudit.cli.console import say
-from fleetaudit.cli.judging import conclude, judges_of, warn_idle
+from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.inputs import contexts_of, open_snapshots
@@ -42,6 +42,7 @@ def command(
     started = utc_now()
     judges = judges_of(judging, started)
     contexts, sources = contexts_of(inventory)
+    judges = against_baseline(judges, judging, contexts)
 
     oldest = None if max_age is None else timedelta(hours=max_age)
     with ExitStack() as stack:

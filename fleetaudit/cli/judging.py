@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from fleetaudit.cli.console import say
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import Output, write
+from fleetaudit.cli.recorded import recorded_path
 from fleetaudit.judgement import moment, report
 from fleetaudit.judges import Judges, appoint
-from fleetaudit.model import Outcome, Run
+from fleetaudit.model import HostContext, Outcome, Run
 from fleetaudit.policy.model import Policy
 from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible
@@ -34,6 +35,15 @@ def judges_of(judging: Judging, now: datetime) -> Judges:
         strict_waivers=judging.strict_waivers,
         waiver_warn_days=judging.waiver_warn_days,
     )
+
+
+def against_baseline(
+    judges: Judges, judging: Judging, contexts: Mapping[str, HostContext], state: str | None = None
+) -> Judges:
+    """The judges with the baseline that the options name, if they name one. Raises ConfigError."""
+    name = judging.baseline
+    path, is_run = recorded_path(name, state) if name is not None else (None, False)
+    return judges.against(path, contexts, new_only=judging.new_only, name=name or "", is_run=is_run)
 
 
 def conclude(

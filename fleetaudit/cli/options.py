@@ -91,6 +91,8 @@ class Judging:
     require_coverage: float
     allow_unjudged: bool
     where: tuple[str, ...]
+    baseline: str | None
+    new_only: bool
     waivers: tuple[str, ...]
     strict_waivers: bool
     waiver_warn_days: int
@@ -356,6 +358,12 @@ JUDGEMENT = _all(
         "--allow-unjudged", is_flag=True, help="Hosts that no policy judged do not make the run incomplete."
     ),
     WHERE,
+    click.option(
+        "--baseline",
+        metavar="FILE|RUN",
+        help="Say which violations are new: a report in JSON, snapshots, or a kept run.",
+    ),
+    click.option("--new-only", is_flag=True, help="Violations that the baseline has do not fail the run."),
     click.option("--waivers", multiple=True, metavar="FILE", help="Accepted violations."),
     click.option("--strict-waivers", is_flag=True, help="Waivers that want attention fail the run."),
     click.option(

@@ -26,18 +26,19 @@ def open_recorded(
     Also says whether one is a run: its later line of a host stands for the earlier. A file goes before a run
     of the same name. Raises ConfigError for what is neither.
     """
-    paths, is_run = [], False
-    for name in names:
-        journal = _journal(name, state)
-        if name != "-" and not Path(name).exists() and journal is not None:
-            paths.append(str(journal))
-            is_run = True
-        elif name != "-" and not Path(name).exists():
-            message = f"{visible(name)}: no such file, and no run of this id is kept"
-            raise ConfigError(Problem(message, hint="name a file that `fleetaudit collect` wrote"))
-        else:
-            paths.append(name)
-    return open_snapshots(paths, stack), is_run
+    found = [recorded_path(name, state) for name in names]
+    return open_snapshots([path for path, _ in found], stack), any(is_run for _, is_run in found)
+
+
+def recorded_path(name: str, state: str | None) -> tuple[str, bool]:
+    """The file that `name` is, and whether that is the journal of a kept run. Raises ConfigError."""
+    if name == "-" or Path(name).exists():
+        return name, False
+    journal = _journal(name, state)
+    if journal is None:
+        message = f"{visible(name)}: no such file, and no run of this id is kept"
+        raise ConfigError(Problem(message, hint="name a file that `fleetaudit collect` wrote"))
+    return str(journal), True
 
 
 def _journal(name: str, state: str | None) -> Path | None:

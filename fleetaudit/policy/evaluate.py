@@ -277,7 +277,8 @@ def _endpoint_words(listener: Listener) -> tuple[str, ...]:
 
 def _identity(owner: Owner) -> tuple[str, ...]:
     process = owner.process
-    return (_word(process.exe), _word(process.user), _word(process.unit))
+    user = process.euid if process.user is None else process.user  # a user without a name is its number
+    return (_word(process.exe), _word(user), _word(process.unit))
 
 
 def _word(value: object) -> str:

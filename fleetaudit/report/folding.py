@@ -165,4 +165,5 @@ def owner_shape(holder: Holder) -> tuple[str, ...]:
 def _shape(finding: Finding, reason: str) -> Shape:
     """What makes two violations of a rule the same to a reader: all but host, pids and numbers of workers."""
     owners = {owner_shape(holder) for holder in holders(finding)}
+    reason += " (new)" if finding.new else ""
     return (endpoint(finding.listener) if finding.listener else "", tuple(sorted(owners)), reason)

@@ -109,6 +109,8 @@ def _write(sheet: _Sheet, run: Run, summary: Summary, digest: Digest, options: R
 
 
 def _headline(summary: Summary, digest: Digest) -> str:
+    if summary.exit_code == 0 and summary.baseline and summary.baseline.new_only and summary.baseline.old:
+        return f"Nothing new; {counted(summary.baseline.old, 'old violation')}"
     if summary.exit_code == 0 and digest.broken:
         return "Compliant by the chosen severity"
     return _OUTCOMES.get(int(summary.exit_code), "Failed")

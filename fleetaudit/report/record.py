@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from fleetaudit.model import (
+    BaselineStanding,
     Boundary,
     Coverage,
     Finding,
@@ -64,7 +65,7 @@ def run_record(run: Run) -> Json:
 
 def summary_record(summary: Summary) -> Json:
     """Denominators, counts and the exit code."""
-    return {
+    record: Json = {
         "hosts": {
             "targeted": summary.targeted,
             "ok": summary.ok,
@@ -78,6 +79,20 @@ def summary_record(summary: Summary) -> Json:
         "severities": dict(summary.severities),
         "waivers": [_waiver(standing) for standing in summary.waivers],
         "exit_code": int(summary.exit_code),
+    }
+    if summary.baseline is not None:
+        record["baseline"] = _baseline(summary.baseline)
+    return record
+
+
+def _baseline(standing: BaselineStanding) -> Json:
+    return {
+        "name": standing.name,
+        "hosts": standing.hosts,
+        "old": standing.old,
+        "new": standing.new,
+        "newly_waived": standing.newly_waived,
+        "new_only": standing.new_only,
     }
 
 
@@ -148,7 +163,7 @@ def result_record(result: Result) -> Json:
 
 
 def _finding(finding: Finding, remediation: str) -> Json:
-    return {
+    record: Json = {
         "verdict": finding.verdict.value,
         "reason": finding.reason,
         "listener": listener_record(finding.listener) if finding.listener else None,
@@ -157,6 +172,9 @@ def _finding(finding: Finding, remediation: str) -> Json:
         "remediation": remediation,
         "fingerprint": finding.fingerprint,
     }
+    if finding.new is not None:
+        record["new"] = finding.new
+    return record
 
 
 def listener_record(listener: Listener) -> Json:

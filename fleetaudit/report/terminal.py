@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeVar
 
-from fleetaudit.model import Finding, HostStatus, Report, Run, Source, Summary, Verdict
+from fleetaudit.model import BaselineStanding, Finding, HostStatus, Report, Run, Source, Summary, Verdict
 from fleetaudit.report import wording
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE, Renderer, RenderOptions
 from fleetaudit.report.folding import BrokenRule, Digest, Fold, Folds, owner_shape
@@ -25,6 +25,18 @@ _OUTCOMES: Final = {
     1: ("VIOLATIONS", Style.BAD, "violations at or above the severity that fails a run"),
     3: ("INCOMPLETE", Style.WARNING, "no such violation was seen, but not everything could be judged"),
     130: ("INTERRUPTED", Style.WARNING, "the run was stopped: hosts are missing"),
+}
+_OUTCOMES_OF_NEW: Final = {
+    0: (
+        "NOTHING NEW",
+        Style.WARNING,
+        "no violation that decides is new; the old ones are still there",
+    ),
+    1: (
+        "NEW VIOLATIONS",
+        Style.BAD,
+        "violations that decide and that the baseline does not have",
+    ),
 }
 _SEVERITY_STYLE: Final = {"critical": Style.BAD, "high": Style.BAD, "medium": Style.WARNING}
 
@@ -68,7 +80,7 @@ def _policy(source: Source) -> str:
 
 
 def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: RenderOptions) -> None:
-    name, style, _ = _outcome(summary.exit_code, digest)
+    name, style, _ = _outcome(summary, digest)
     page.write(f"{name}: {_verdict(summary, digest)}", style=style)
     violations = digest.violations()
     for broken in violations[: options.entries]:
@@ -93,11 +105,21 @@ def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: R
     page.write(f"{_number(sum(summary.results.values()), 'result')}: {', '.join(counts)}", indent=2)
     seen = _number(digest.endpoints, "network endpoint")
     page.write(f"{seen} seen, {digest.unapproved} that no rule approves", indent=2)
+    if summary.baseline is not None:
+        page.write(_baseline(summary.baseline), indent=2)
     if not run.complete:
         page.write("the run was interrupted: this report is not complete", indent=2, style=Style.WARNING)
     policies = ", ".join(_policy(source) for source in run.policies) or "none"
     page.write(f"run {run.id}, {run.started_at} to {run.finished_at}", indent=2, style=Style.QUIET)
     page.write(f"fleetaudit {run.version}, policies: {policies}", indent=2, style=Style.QUIET)
+
+
+def _baseline(standing: BaselineStanding) -> str:
+    found = f"{_number(standing.new, 'new violation')}, {standing.old} old"
+    if standing.newly_waived:
+        found += f", {standing.newly_waived} newly waived"
+    what = "; only new ones fail the run" if standing.new_only else ""
+    return f"against the baseline {standing.name} ({_number(standing.hosts, 'host')}): {found}{what}"
 
 
 def _verdict(summary: Summary, digest: Digest) -> str:
@@ -117,7 +139,13 @@ def _verdict(summary: Summary, digest: Digest) -> str:
     return "; ".join(said + missing)
 
 
-def _outcome(code: int, digest: Digest) -> tuple[str, Style, str]:
+def _outcome(summary: Summary, digest: Digest) -> tuple[str, Style, str]:
+    code, gate = summary.exit_code, summary.baseline
+    if gate is not None and gate.new_only:
+        if code == 0 and gate.old:
+            return _OUTCOMES_OF_NEW[0]
+        if code == 1 and (gate.new or gate.newly_waived):
+            return _OUTCOMES_OF_NEW[1]
     if code == 0 and digest.broken:
         return (
             "COMPLIANT BY THE CHOSEN SEVERITY",
@@ -154,7 +182,8 @@ def _entry(page: Page, fold: Fold[K], finding: Finding) -> None:
     alone = fold.hosts.count == 1
     where = wording.endpoint(finding.listener) if finding.listener else ""
     hosts = str(fold.hosts) if alone else f"{fold.hosts.count} hosts"
-    page.write(f"{hosts}  {where}".rstrip(), indent=2, style=Style.STRONG)
+    mark = "  NEW" if finding.new else ""
+    page.write(f"{hosts}  {where}".rstrip() + mark, indent=2, style=Style.STRONG)
     if not alone:
         page.write(str(fold.hosts), indent=4, hang=0)
     _owners(page, wording.holders(finding), pids=alone)
@@ -280,7 +309,7 @@ def _closing(page: Page, summary: Summary, digest: Digest) -> None:
     for fold in digest.stale:
         names = f"{_number(fold.hosts.count, 'host')} ({fold.hosts})"
         page.write(f"stale_agent on {names}: {fold.key}.", style=Style.WARNING)
-    name, style, meaning = _outcome(summary.exit_code, digest)
+    name, style, meaning = _outcome(summary, digest)
     page.write(f"Exit code {int(summary.exit_code)} ({name.lower()}): {meaning}.", style=style)
 
 
