@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: help demo test check lint types imports wheel-smoke agent agent-size bench-agent bench-fleet clean
+.PHONY: help demo test check lint types imports wheel-smoke agent agent-size bench-agent bench-fleet bench-policy clean
 
 help:
 	@echo "make demo   install fleetaudit and audit a throw-away SSH fleet on this machine"
@@ -58,12 +58,15 @@ bench-agent: $(VENV)/.installed
 # that cannot be installed is a row that says so.
 $(PEERS)/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(PEERS)
-	-for peer in ansible-core pyinfra asyncssh parallel-ssh ssh2-python; do \
+	-for peer in ansible-core pyinfra asyncssh parallel-ssh ssh2-python opa-eval; do \
 	  $(PEERS)/bin/pip install --quiet --disable-pip-version-check "$$peer"; done
 	@touch $@
 
 bench-fleet: $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.fleet_cost --peers $(PEERS)/bin/python $(BENCH_ARGS)
+
+bench-policy: $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.policy_cost --peers $(PEERS)/bin/python $(BENCH_ARGS)
 
 check: lint types imports test wheel-smoke
 

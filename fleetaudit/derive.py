@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import TypeAlias
 
 from fleetaudit.cgroup import below, container_of, is_claimed, unit_of
@@ -157,11 +158,11 @@ def _placed(process: Process, root: str, merged: Maybe[bool]) -> Process:
     """
     merged = merged if process.exe_verified is True else UNKNOWN
     if not isinstance(process.cgroup, str):
-        return replace(process, usr_merged=merged)
+        return _with(process, usr_merged=merged)
     short = len(process.cgroup) + len(root) <= _REMEMBERED_LENGTH
     read = _read_cgroup if short else _read_cgroup.__wrapped__
     unit, user_unit, container, runtime, pod = read(process.cgroup, root)
-    return replace(
+    return _with(
         process,
         unit=unit if process.unit is UNKNOWN else process.unit,
         user_unit=user_unit if process.user_unit is UNKNOWN else process.user_unit,
@@ -170,6 +171,19 @@ def _placed(process: Process, root: str, merged: Maybe[bool]) -> Process:
         pod=pod,
         usr_merged=merged,
     )
+
+
+_FIELDS = tuple(field.name for field in fields(Process))
+_PLACES = {name: place for place, name in enumerate(_FIELDS)}
+_VALUES = attrgetter(*_FIELDS)
+
+
+def _with(process: Process, **changes: object) -> Process:
+    """As dataclasses.replace, at a third of its cost: every process of every host comes here."""
+    values = list(_VALUES(process))
+    for name, value in changes.items():
+        values[_PLACES[name]] = value
+    return Process(*values)
 
 
 # Hosts choose the text: bounded in length too.

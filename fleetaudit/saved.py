@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from fleetaudit.errors import OutputError, Place, Problem, ReportError, SnapshotError
 from fleetaudit.model import HostContext, HostStatus, Outcome
-from fleetaudit.snapshot import decode_line
+from fleetaudit.snapshot import decode_line, outline
 
 _MAX_LINE = 64 * 1024 * 1024
 
@@ -90,11 +90,12 @@ def _entries(name: str, file: BinaryIO, source: int, problems: list[Problem]) ->
         place = Place(name, number)
         if line.strip():
             try:
-                outcome = decode_line(line)
+                outcome, collected_at = outline(line)
             except OutputError as error:
                 problems.append(Problem(str(error), place))
             else:
-                told = _told_time(outcome)
+                # The controller's time where it is known: the host's is the host's word.
+                told = outcome.received_at or collected_at
                 yield _Entry(
                     outcome.host, outcome.context, outcome.status, told, place, source, offset, len(line)
                 )
@@ -108,11 +109,6 @@ def when(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-
-
-def _told_time(outcome: Outcome) -> str | None:
-    """The controller's time where it is known: the host's is the host's word."""
-    return outcome.received_at or (outcome.snapshot.collected_at if outcome.snapshot else None)
 
 
 def _changed(entry: _Entry) -> ReportError:

@@ -62,6 +62,19 @@ def check(data: bytes) -> None:
     _wire(data)
 
 
+def outline(data: bytes) -> tuple[Outcome, str | None]:
+    """What `decode_line` would return, without its snapshot, and when that was taken; raises what it would.
+
+    A tenth of the cost: for who wants to know which hosts a file is about.
+    """
+    if _parse(data, _ENVELOPE).schema == OUTCOME_SCHEMA:
+        return decode_line(data), None
+    wire = _wire(data)
+    context = _context(wire.inventory)
+    outcome = Outcome(wire.host.name, HostStatus.OK, context=context, received_at=wire.received_at)
+    return outcome, wire.collected_at
+
+
 def decode_line(data: bytes) -> Outcome:
     """One line of a snapshot file or journal: a snapshot or an outcome. Raises OutputError."""
     schema = _parse(data, _ENVELOPE).schema
