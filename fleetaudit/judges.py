@@ -107,6 +107,7 @@ def appoint(
             "where": tuple(where),
             "tags": tuple(tags),
             "skip_tags": tuple(skip_tags),
+            "rules_left_out": sum(not rule.judged for policy in chosen for rule in policy.rules),
             "strict_waivers": strict_waivers,
         },
     )

@@ -112,6 +112,9 @@ def _headline(page: Page, run: Run, summary: Summary, digest: Digest, options: R
     policies = ", ".join(_policy(source) for source in run.policies) or "none"
     page.write(f"run {run.id}, {run.started_at} to {run.finished_at}", indent=2, style=Style.QUIET)
     page.write(f"fleetaudit {run.version}, policies: {policies}", indent=2, style=Style.QUIET)
+    left_out = run.options.get("rules_left_out")
+    if isinstance(left_out, int) and left_out:
+        page.write(f"{_number(left_out, 'rule')} left out by --tags and --skip-tags", indent=2)
 
 
 def _baseline(standing: BaselineStanding) -> str:
