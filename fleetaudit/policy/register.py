@@ -56,9 +56,8 @@ def _approvals(rule: Approving, listener: Listener, owner: Owner | None) -> Iter
 
 
 def _matches(entry: OwnerMatcher, listener: Listener, owner: Owner | None) -> bool:
-    if (
-        owner is None
-    ):  # nobody was seen: only what is proved to be the kernel's is what {kernel: true} approves
+    if owner is None:
+        # Nobody was seen: {kernel: true} approves only what is proved to be the kernel's.
         return entry.kernel and listener.owner_state == "kernel"
     return entry.match(owner, Trust.ALLOW) is True
 
