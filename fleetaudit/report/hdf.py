@@ -73,6 +73,7 @@ class _Control:
     results: list[bytes] = field(default_factory=list)
     listed: dict[str, int] = field(default_factory=dict)
     folded: dict[Verdict, Hosts] = field(default_factory=dict)
+    seen: set[Verdict] = field(default_factory=set)
     silent: Hosts = field(default_factory=Hosts)
 
     def say(self, status: str, where: str, message: str) -> None:
@@ -80,6 +81,11 @@ class _Control:
         self.listed[status] = self.listed.get(status, 0) + 1
         if self.listed[status] <= LISTED:
             self.results.append(encode(_result(status, where, message, self.start)))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to say: what was found is in the control for what was waived."""
+        return not (self.listed or self.folded or self.silent.count)
 
     def finished(self) -> bytes:
         """The control with everything that was only counted."""
@@ -92,7 +98,7 @@ class _Control:
             if count > LISTED:
                 text = f"{count - LISTED} more results of this status"
                 self.results.append(encode(_result(status, "other hosts", text, self.start)))
-        idle = list(self.listed) == ["skipped"] and list(self.folded) == [Verdict.NOT_APPLICABLE]
+        idle = self.seen == {Verdict.NOT_APPLICABLE} and not self.silent.count
         about = encode(self.about | ({"impact": 0.0} if idle else {}))
         return b'%b, "results": [%b]}' % (about[:-1], b",\n".join(self.results))
 
@@ -117,7 +123,9 @@ class _Profile:
         for finding in result.findings or (Finding(result.verdict, result.verdict.value),):
             if finding.verdict is Verdict.WAIVED:
                 self._waived(name, result, finding, run)
-            elif finding.verdict in _NOTHING_WRONG and not options.include_pass:
+                continue
+            control.seen.add(finding.verdict)
+            if finding.verdict in _NOTHING_WRONG and not options.include_pass:
                 control.folded.setdefault(finding.verdict, Hosts()).add(result.host)
             else:
                 text = f"{finding.verdict.value}: {sentence(finding)}"
@@ -213,7 +221,8 @@ def _document(run: Run, summary: Summary, profiles: list[_Profile]) -> Iterator[
             "supports": [],
         }
         yield (b",\n" if place else b"") + encode(about)[:-1] + b', "controls": [\n'
-        for number, control in enumerate(profile.controls.values()):
+        told = [control for control in profile.controls.values() if not control.empty]
+        for number, control in enumerate(told):
             yield (b",\n" if number else b"") + control.finished()
         yield b"\n]}"
     yield b"\n]}\n"

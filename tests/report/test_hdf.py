@@ -110,7 +110,14 @@ def test_a_failed_host_is_an_error_of_each_of_its_rules() -> None:
 
 def test_a_rule_without_anything_to_judge_anywhere_is_not_applicable() -> None:
     idle = result(NO_SHELL, "a", Finding(Verdict.NOT_APPLICABLE, "nothing"))
-    assert statuses(report(reached("a", idle)))["shells/no-shell"] == "Not Applicable"
+    for options in (None, PASSES):
+        assert statuses(report(reached("a", idle)), options)["shells/no-shell"] == "Not Applicable"
+
+
+def test_a_rule_that_is_waived_wherever_it_was_judged_is_not_reviewed_and_nothing_else() -> None:
+    waived = result(NO_SHELL, "a", replace(leak(), verdict=Verdict.WAIVED, waiver="OPS-7"))
+    made = statuses(report(reached("a", waived)))
+    assert made == {HOSTS: "Passed", "shells/no-shell (waived)": "Not Reviewed"}
 
 
 def test_denominators_controls_and_remediation_are_there_and_argv_is_not() -> None:
