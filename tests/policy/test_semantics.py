@@ -395,3 +395,12 @@ def test_fingerprints_survive_a_restart() -> None:
     assert fingerprint((80, 81), 5) == fingerprint((1080, 1081), 77)
     other = result(NO_SHELL, snapshot([socket(8081, (81,))], {81: process(SHELL)}))
     assert other.findings[0].fingerprint != fingerprint((80, 81), 5)
+
+
+def test_the_system_manager_keeps_what_it_opened_for_others() -> None:
+    """Socket activation (ssh.socket): pid 1 and the service hold the same socket."""
+    sshd = process("/usr/sbin/sshd", ppid=1, user="root", uid=0, euid=0, start_time=200)
+    activated = snapshot([socket(22, (1, 80))], {80: sshd})
+    assert verdict("same: [exe, user]", activated) == "pass"
+    joined = snapshot([socket(22, (1, 80)), socket(22, (90,), inode=9)], {80: sshd, 90: process(PYTHON)})
+    assert verdict("same: [exe, user]", joined) == "fail"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fleetaudit.model import UNKNOWN, Finding, Maybe, Missing, Owner, Process, Verdict
+from fleetaudit.model import UNKNOWN, Finding, Inherited, Maybe, Missing, Owner, Process, Verdict
 from fleetaudit.policy.checks.base import Case, Group, endpoints, holders, judge_groups
 from fleetaudit.policy.checks.wording import clipped, names_of, way_of
 from fleetaudit.policy.fields import OWNER_FIELDS
@@ -26,7 +26,7 @@ class Same:
         return judge_groups(case, lambda group: self._endpoint(case, group), endpoints)
 
     def _endpoint(self, case: Case, group: Group) -> Finding | None:
-        owners = holders(group)
+        owners = _serving(holders(group))
         doubt = next(filter(None, map(case.view.doubt, group)), "")
         values = {name: _values(name, owners) for name in self.fields}
         for name, found in values.items():
@@ -38,6 +38,13 @@ class Same:
         if not doubt and unsaid:
             doubt = f"the snapshot does not say {' and '.join(unsaid)} of all of {names_of(owners)}"
         return Finding(Verdict.UNKNOWN, doubt, group[0], owners) if doubt else None
+
+
+def _serving(owners: Sequence[Owner]) -> tuple[Owner, ...]:
+    """Without the system manager, which keeps the sockets that it opened for those whom it passes them to."""
+    if not any(owner.inherited is Inherited.ACTIVATION for owner in owners):
+        return tuple(owners)
+    return tuple(owner for owner in owners if owner.process.pid != 1)
 
 
 def _shown(name: str, owners: Sequence[Owner]) -> str:
