@@ -9,8 +9,10 @@ of the peers; what it finds must be what fleetaudit finds, or there is no result
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import policy_world
+from benchmarks.results import processor
 from fleetaudit import yamlio
 from fleetaudit.derive import derive
 from fleetaudit.policy.evaluate import evaluate
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="fleetaudit-") as folder:
         runs = [judge(Path(folder), count) for count in (given.hosts // 10, given.hosts)]
         beside = compare(Path(folder), given.peer_hosts, given.peers)
-    text, kept = render(runs, beside)
+    text, kept = render(runs, beside, _facts())
     given.output.write_text(text, encoding="utf-8")
     sys.stderr.write(f"policy_cost: wrote {given.output}\n")
     return 0 if kept else 1
@@ -145,7 +148,15 @@ def _peer(folder: Path, lines: Sequence[bytes], peer: Path) -> dict[str, Any] | 
     return found
 
 
-def render(runs: Sequence[Judged], beside: Beside | None) -> tuple[str, bool]:
+def _facts() -> str:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    where = f"kernel {platform.release()}, {os.cpu_count()} cores ({processor()})"
+    where += f", Python {platform.python_version()}"
+    return f"{now:%Y-%m-%d %H:%M} UTC, {where}; load average {loads} (1, 5, 15 minutes)"
+
+
+def render(runs: Sequence[Judged], beside: Beside | None, facts: str = "") -> tuple[str, bool]:
     """The results, and whether they keep the limits, which are scaled to the number of hosts."""
     few, many = runs
     limit = LIMIT * many.hosts / 10_000
@@ -156,6 +167,8 @@ def render(runs: Sequence[Judged], beside: Beside | None) -> tuple[str, bool]:
         "",
         "Written by `make bench-policy`. 50 listeners a host, 3 owners each, 20 rules; decoded, judged,",
         "reported as JSON by one process on one core.",
+        "",
+        facts,
         "",
         "| hosts | CPU s | limit | peak MiB |",
         "|---|---|---|---|",

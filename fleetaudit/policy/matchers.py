@@ -174,9 +174,12 @@ class Selector:
     netns: NetnsTest = field(default=lambda _netns: True)
     owner: OwnerMatcher | None = None
     approved: bool | None = None
+    ports: frozenset[str | int] = frozenset()  # the only ports it selects, where it names them one by one
 
     def match(self, listener: Listener, around: Surroundings) -> Truth:
         """Whether the selector selects the listener; None when the snapshot does not say."""
+        if self.ports and isinstance(listener.port, int) and listener.port not in self.ports:
+            return False  # what most rules say of most listeners, for little
         found: Truth = True
         for name, test in self.tests:
             truth = _listener_field(name, test, listener, around)
@@ -246,6 +249,9 @@ def compile_selector(spec: Mapping[str, object] | None, path: Path, bindings: Bi
         netns=_compile_netns(spec.get("netns", "host"), (*path, "netns"), bindings),
         owner=compile_owner(owner, (*path, "owner"), bindings) if isinstance(owner, Mapping) else None,
         approved=approved if isinstance(approved, bool) else None,
+        ports=next(
+            (test.exact for name, test in tests if name == "port" and isinstance(test, Is)), frozenset()
+        ),
     )
 
 
