@@ -74,7 +74,7 @@ class Learner:
     def _head(self, name: str) -> Iterator[str]:
         hosts: Hosts = frozenset().union(*(seen.hosts for seen in self._seen.values()))
         yield "# yaml-language-server: $schema=policy.schema.json"
-        yield f"# Learnt from what {len(hosts)} hosts listened on. Hosts say of themselves what they like:"
+        yield f"# Learnt from what {_number(len(hosts))} listened on. Hosts say of themselves what they like:"
         yield "# review what is right, what was not learnt, who may bind where. Then it is yours to edit."
         yield from _comment(f"Learnt is what {self._told_threshold()}.")
         partial = frozenset().union(*(seen.partial for seen in self._seen.values()))
@@ -296,7 +296,7 @@ def _owners_in_words(rule: Learnt) -> str:
 
 
 def _finding(finding: Finding) -> Iterator[str]:
-    text = f"{finding.label}: on {finding.hosts} of {finding.among} hosts"
+    text = f"{finding.label}: on {finding.hosts} of {_number(finding.among)}"
     if finding.outliers:
         text += f", on {finding.as_learnt} of them as below"
     yield from _comment(text, "  # ")
@@ -305,7 +305,7 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 
 def _on(outlier: Outlier) -> str:
-    return f"on {len(outlier.hosts)} of {outlier.among} hosts, {_names(outlier.hosts)}"
+    return f"on {len(outlier.hosts)} of {_number(outlier.among)}, {_names(outlier.hosts)}"
 
 
 def _of_class(pattern: str | None) -> str:
@@ -313,7 +313,11 @@ def _of_class(pattern: str | None) -> str:
 
 
 def _named(hosts: Hosts) -> str:
-    return f"{len(hosts)} hosts: {_names(hosts)}"
+    return f"{_number(len(hosts))}: {_names(hosts)}"
+
+
+def _number(hosts: int) -> str:
+    return "1 host" if hosts == 1 else f"{hosts} hosts"
 
 
 def _names(hosts: Hosts) -> str:

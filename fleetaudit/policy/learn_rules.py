@@ -16,6 +16,8 @@ Hosts: TypeAlias = frozenset[str]
 Entry: TypeAlias = Mapping[str, object]
 Sights: TypeAlias = Iterable[tuple[Sight, set[str]]]
 _FEW: Final = 5
+_PORTS_TOLD: Final = 10
+_MOST_PROGRAMS: Final = 200  # on ports that vary, in one class: hosts choose how many there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +80,21 @@ def learn_class(seen: Seen, threshold: Threshold) -> tuple[tuple[Learnt, ...], t
     """The rules for a class of hosts, ports with the same owners together; and what no rule approves."""
     fixed = _fixed_ports(seen)
     rules: list[Learnt] = []
-    outliers: list[Outlier] = []
+    unlearnt: list[Key] = []
     for key in sorted(fixed):
         rule = _fixed_rule(key, seen, threshold)
         if rule is not None:
             rules.append(rule)
         else:
-            outliers += _unlearnt(key, seen)
+            unlearnt.append(key)
     varying = [key for key in sorted(seen.sights) if key not in fixed]
     for protocol, program in _varying_programs(seen, varying):
         rule = _varying_rule(protocol, program, seen, threshold)
         if rule is not None:
             rules.append(rule)
 
-    outliers += _unlearnt_varying(seen, varying, rules)
-    return tuple(rules), tuple(outliers)
+    outliers = (*_unlearnt(seen, unlearnt), *_unlearnt_varying(seen, varying, rules))
+    return tuple(rules), outliers
 
 
 # ---------------------------------------------------------------- fixed and varying ports
@@ -125,13 +127,13 @@ def _is_fixed(
 
 
 def _varying_programs(seen: Seen, varying: Sequence[Key]) -> list[tuple[str, Program]]:
-    found = {
-        (protocol, holder.program)
-        for protocol, port in varying
-        for sight in seen.sights[protocol, port]
-        for holder in sight.holders
-    }
-    return sorted(found)
+    """Those on the most hosts, where there are more than anybody would read rules about."""
+    found: dict[tuple[str, Program], set[str]] = {}
+    for protocol, port in varying:
+        for sight, hosts in seen.sights[protocol, port].items():
+            for holder in sight.holders:
+                found.setdefault((protocol, holder.program), set()).update(hosts)
+    return sorted(sorted(found, key=lambda key: (-len(found[key]), key))[:_MOST_PROGRAMS])
 
 
 # ---------------------------------------------------------------- rules
@@ -147,12 +149,13 @@ def _fixed_rule(key: Key, seen: Seen, threshold: Threshold) -> Learnt | None:
 
 def _varying_rule(protocol: str, program: Program, seen: Seen, threshold: Threshold) -> Learnt | None:
     """The rule for the ephemeral ports of a program: all that it selects counts, fixed ports too."""
+    runs = _running(program)
     mine = [
         (port, sight, hosts)
         for (other, port), sights in seen.sights.items()
         if other == protocol
         for sight, hosts in sights.items()
-        if any(_runs(holder, program) for holder in sight.holders)
+        if any(map(runs, sight.holders))
     ]
     spans = [sight.span for _, sight, _ in mine if sight.span is not None]
     span = (min(low for low, _ in spans), max(high for _, high in spans))
@@ -166,11 +169,11 @@ def _varying_rule(protocol: str, program: Program, seen: Seen, threshold: Thresh
     return _rule(draft, f"{protocol} ports that vary", selected, seen, threshold)
 
 
-def _runs(holder: Identity, program: Program) -> bool:
+def _running(program: Program) -> Callable[[Identity], bool]:
+    """Whether a holder is one that a selector for this program selects."""
     kind, value = program
-    if holder.kind != kind or kind == "kernel":
-        return False
-    return holder.exe == value or bool(compile_value(value, Kind.TEXT, (), Bindings()).match((holder.exe,)))
+    test = compile_value(value, Kind.TEXT, (), Bindings())
+    return lambda it: it.kind == kind and (it.exe == value or test.match((it.exe,)) is True)
 
 
 def _rule(draft: Learnt, label: str, sights: Sights, seen: Seen, threshold: Threshold) -> Learnt | None:
@@ -272,29 +275,45 @@ def _one_or_list(values: Sequence[str]) -> object:
 # ---------------------------------------------------------------- what is not learnt
 
 
-def _unlearnt(key: Key, seen: Seen) -> Iterator[Outlier]:
-    protocol, port = key
-    yield from _told(f"{protocol} {port}", seen.sights[key].items(), seen)
+def _unlearnt(seen: Seen, keys: Sequence[Key]) -> Iterator[Outlier]:
+    """Sights on ports that have no rule; those that differ in the port alone are one."""
+    alike: dict[tuple[str, frozenset[str], str], tuple[list[int], set[str]]] = {}
+    for protocol, port in keys:
+        for words, hosts in _told("", seen.sights[protocol, port].items()).items():
+            ports, found = alike.setdefault((protocol, frozenset(hosts), words), ([], set()))
+            ports.append(port)
+            found.update(hosts)
+    told = sorted(
+        (protocol, ports, words, sorted(hosts)) for (protocol, _, words), (ports, hosts) in alike.items()
+    )
+    for protocol, ports, words, names in told:
+        yield Outlier(f"{protocol} {_some(ports)}{words}", frozenset(names), len(seen.hosts))
+
+
+def _some(ports: Sequence[int]) -> str:
+    more = f" and {len(ports) - _PORTS_TOLD} more" if len(ports) > _PORTS_TOLD else ""
+    return ", ".join(map(str, ports[:_PORTS_TOLD])) + more
 
 
 def _unlearnt_varying(seen: Seen, varying: Sequence[Key], rules: Sequence[Learnt]) -> Iterator[Outlier]:
     """Sights on varying ports that no rule selects."""
-    known = [(rule.protocol, rule.program) for rule in rules if rule.program is not None]
+    known = [(rule.protocol, _running(rule.program)) for rule in rules if rule.program is not None]
     left: dict[str, list[tuple[Sight, set[str]]]] = {}
     for protocol, port in varying:
         for sight, hosts in seen.sights[protocol, port].items():
-            programs = [program for other, program in known if other == protocol]
-            if not any(_runs(holder, program) for holder in sight.holders for program in programs):
+            selecting = [runs for other, runs in known if other == protocol]
+            if not any(runs(holder) for holder in sight.holders for runs in selecting):
                 left.setdefault(protocol, []).append((sight, hosts))
     for protocol, sights in sorted(left.items()):
-        yield from _told(f"{protocol} ports that vary", sights, seen)
+        for words, hosts in sorted(_told(f"{protocol} ports that vary", sights).items()):
+            yield Outlier(words, frozenset(hosts), len(seen.hosts))
 
 
-def _told(label: str, sights: Sights, seen: Seen) -> Iterator[Outlier]:
+def _told(label: str, sights: Sights) -> dict[str, set[str]]:
+    """What was seen, in words, and on which hosts."""
     found: dict[str, set[str]] = {}
     for sight, hosts in sights:
         names = sorted({holder.words for holder in sight.holders} | sight.refused)
         scope = f" ({sight.scope})" if sight.scope else ""
         found.setdefault(f"{label}{scope}: {' and '.join(names)}", set()).update(hosts)
-    for words, hosts in sorted(found.items()):
-        yield Outlier(words, frozenset(hosts), len(seen.hosts))
+    return found

@@ -399,8 +399,8 @@ def test_partial_hosts_and_those_without_a_snapshot_are_named() -> None:
         b'{"schema": "fleetaudit.outcome/1", "host": {"name": "lost"}, "status": "timeout", "detail": ""}'
     )
     text = learnt([host("a", SSH), host("half", SSH, gaps=["not_root"]), lost])
-    assert "Seen in part only, 1 hosts: half" in text
-    assert "Without a snapshot, and so not counted, 1 hosts: lost" in text
+    assert "Seen in part only, 1 host: half" in text
+    assert "Without a snapshot, and so not counted, 1 host: lost" in text
     assert "tcp 22: on 2 of 2 hosts" in text
 
 
@@ -409,3 +409,41 @@ def test_a_name_that_no_policy_can_have_is_refused() -> None:
     learner.add(host("a", SSH))
     with pytest.raises(ConfigError, match="no name for a policy"):
         learner.policy("x y")
+
+
+def test_what_is_not_learnt_is_told_once_for_all_its_ports() -> None:
+    text = learnt([host("a", *(f"tcp 0.0.0.0:{port} dash(root)" for port in range(100, 115)))])
+    told = [line for line in text.splitlines() if "dash (root), a shell" in line]
+    ports = ", ".join(map(str, range(100, 110)))
+    assert told == [f"  #   on 1 of 1 host, a: tcp {ports} and 5 more (any): dash (root), a shell"]
+
+
+def test_busybox_is_a_shell_whatever_applet_it_runs() -> None:
+    text = learnt([host("a", "tcp 0.0.0.0:80 /bin/busybox(root)[no-shell]")])
+    assert rules(text) == []
+    assert "busybox (root), a shell" in text
+
+
+def test_who_could_receive_a_socket_is_an_owner_too() -> None:
+    wire = line_of("a", [SSH, "tcp 0.0.0.0:80 /usr/sbin/other(root)"], [], {})
+    ssh, other = wire["sockets"]
+    ssh["held_by"] = other["owners"]
+    outcome = derive(decode_line(json.dumps(wire).encode()))
+    ssh_rule = rules(learnt([outcome]))[0]
+    assert ssh_rule["allow_owners"] == [
+        {"exe": "/usr/sbin/other", "user": "root"},
+        {"exe": "/usr/sbin/sshd", "user": "root", "unit": "ssh.service"},
+    ]
+    assert failing(learnt([outcome]), [outcome]) == set()
+
+
+def test_no_entry_is_written_that_another_one_covers() -> None:
+    outcomes = [host("a", "tcp 0.0.0.0:80 /opt/1/x(root), /opt/a/x(root), /opt/a/x(root)[unit=x.service]")]
+    (rule,) = rules(learnt(outcomes))
+    assert rule["allow_owners"] == [{"exe": "/opt/*/x", "user": "root"}]
+
+
+def test_all_addresses_are_every_scope() -> None:
+    outcomes = [host("a", "tcp 0.0.0.0:53 /usr/sbin/named", "tcp 127.0.0.1:53 /usr/sbin/named")]
+    (rule,) = rules(learnt(outcomes))
+    assert "scope" not in rule

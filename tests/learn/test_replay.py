@@ -160,3 +160,26 @@ def test_learn_writes_a_policy_that_passes(folder: Path) -> None:
     evaluate = [sys.executable, "-m", "fleetaudit", "evaluate", "snapshots.jsonl", "-p", "learnt.yaml", "-q"]
     assert subprocess.run(evaluate, cwd=folder, check=False, timeout=60).returncode == 0
     assert run(folder, "learn", "nowhere").returncode == 2
+
+
+def test_this_machine_passes_what_was_learnt_from_it_apart_from_what_is_told(tmp_path: Path) -> None:
+    def fleetaudit(*words: str) -> int:
+        command = [sys.executable, "-m", "fleetaudit", *words]
+        return subprocess.run(command, cwd=tmp_path, check=False, timeout=60, capture_output=True).returncode
+
+    assert fleetaudit("collect", "--local", "--output", "here.jsonl") == 0
+    assert fleetaudit("policy", "learn", "here.jsonl", "--output", "here.yaml") == 0
+    assert fleetaudit("policy", "lint", "here.yaml") == 0
+    assert fleetaudit("evaluate", "here.jsonl", "-p", "here.yaml", "-q", "-o", "json=report.json") in (
+        0,
+        1,
+        3,
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    told = (tmp_path / "here.yaml").read_text()
+    for result in report["results"]:
+        assert result["verdict"] != "error"
+        if result["verdict"] == "fail" and result["rule"] == "nothing-else":
+            assert "# NOT LEARNT." in told
+        elif result["verdict"] == "fail" and result["rule"] != "no-shell-or-leak":
+            assert "NOT LEARNT on 1 of 1 host, localhost" in told
