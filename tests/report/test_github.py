@@ -107,5 +107,15 @@ def test_no_text_makes_a_command_of_its_own(fleet: list[HostAudit], passes: bool
     assert violated == any(title.partition(":")[0] in list(Severity) for title in titles)
 
 
+def test_what_is_syntax_of_a_command_arrives_as_text() -> None:
+    text = "a::error b,c=d%2C%25:e"
+    rule = replace(NO_SHELL, title=text, remediation=text)
+    made = render("github", report(reached("h", result(rule, "h", leak()))))
+    assert made.split(b"\n")[0].count(b"::") == 3  # the text's own is in the message, where it is harmless
+    error = parse(made.decode().split("\n")[0])
+    assert error.properties["title"] == f"critical: {text} (1 host)"
+    assert error.message.endswith(text)
+
+
 def test_argv_is_not_in_it() -> None:
     assert b"app.py" not in render("github", CASES["verdicts"](), RenderOptions(include_pass=True))

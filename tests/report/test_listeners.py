@@ -12,7 +12,7 @@ from hypothesis import given
 from fleetaudit.model import HostAudit, HostStatus, Report, Verdict
 from fleetaudit.report.listener_rows import COLUMNS
 from fleetaudit.report.wording import identity
-from tests.build import NGINX, SHELL, Wire, judge, process, snapshot, socket
+from tests.build import NGINX, SHELL, Wire, judge, process, snapshot, socket, without
 from tests.report.cases import (
     CASES,
     HOSTILE,
@@ -107,6 +107,24 @@ def test_an_entry_that_may_match_approves_nobody() -> None:
     processes = {80: process(NGINX, exe_verified=False)}
     _, row = rows(reporting_of(judge(POLICY, snapshot([socket(80, [80])], processes))))
     assert (row["approved_by"], row["exe_verified"]) == ("", "no")
+    processes = {80: without(process(NGINX), "exe", "cgroup")}
+    _, row = rows(reporting_of(judge(POLICY, snapshot([socket(80, [80])], processes))))
+    assert (row["approved_by"], row["exe"], row["endpoint_approved"]) == ("", "?", "yes")
+
+
+def test_an_owner_is_approved_only_if_it_is_on_each_socket_it_holds() -> None:
+    policy = """
+version: 1
+name: web
+rules:
+  - id: beside-a-shell
+    listeners: {port: 80, owner: {shell: true}}
+    allow_owners: [{exe: /usr/sbin/nginx}]
+"""
+    processes = {80: process(NGINX), 81: process(SHELL, ppid=80)}
+    sockets = [socket(80, [80]), socket(80, [80, 81], inode=9)]
+    nginx, _ = rows(reporting_of(judge(policy, snapshot(sockets, processes))))
+    assert (nginx["program"], nginx["endpoint_approved"], nginx["approved_by"]) == ("nginx", "no", "")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,15 @@ def test_argv_is_not_in_it() -> None:
     assert b"app.py" not in render("markdown", CASES["verdicts"](), RenderOptions(include_pass=True))
 
 
+def require_text_only(data: str) -> None:
+    for token in READER.parse(data):
+        blocks = ("heading", "table", "thead", "tbody", "tr", "th", "td", "paragraph", "inline")
+        assert token.type.startswith(blocks)
+        assert {child.type for child in token.children or ()} <= PLAIN
+
+
 def test_hostile_text_arrives_as_text() -> None:
+    require_text_only(render("markdown", CASES["hostile"]()).decode())
     cells = {row[4] for row in tables(CASES["hostile"]())["Violations"][1:]}
     assert {visible(text)[:400].strip() for text in HOSTILE} == {cell[:400].strip() for cell in cells}
 
@@ -108,11 +116,7 @@ def test_no_text_makes_markup(fleet: list[HostAudit], passes: bool) -> None:
     options = RenderOptions(include_pass=passes)
     data = render("markdown", of, options).decode()
     assert hidden(data) <= {"\n"}
-    for token in READER.parse(data):
-        assert token.type.startswith(
-            ("heading", "table", "thead", "tbody", "tr", "th", "td", "paragraph", "inline")
-        )
-        assert {child.type for child in token.children or ()} <= PLAIN
+    require_text_only(data)
     for rows in tables(reporting(fleet), options).values():
         assert len({len(row) for row in rows}) == 1
     summary = of.summary()

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from markdown_it import MarkdownIt
 
 from fleetaudit.model import Finding, HostAudit, HostStatus, Report, Verdict
 from fleetaudit.report import RenderOptions
-from tests.report.cases import CASES, NO_SHELL, RUN, failed, leak, reached, render, report, result
+from tests.report.cases import CASES, HOSTILE, NO_SHELL, RUN, failed, leak, reached, render, report, result
 from tests.report.fleets import few, fleets, reporting
 
 SCHEMA = Path(__file__).parent / "schemas" / "oscal-assessment-results.schema.json"
@@ -160,6 +161,17 @@ def test_denominators_formula_and_controls() -> None:
     assert empty["observations"][0]["description"] == "no host was targeted"
     cut = document(report(run=replace(RUN, complete=False)))
     assert cut["results"][0]["observations"][0]["title"] == "The run is incomplete"
+
+
+def test_text_from_hosts_makes_no_markup_in_descriptions() -> None:
+    (made,) = document(CASES["hostile"]())["results"]
+    texts = [
+        item["description"] for seen in made["observations"] for item in seen.get("relevant-evidence", [])
+    ]
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    kinds = {kind.type for text in texts for kind in reader.parseInline(text)[0].children or ()}
+    assert kinds <= {"text", "text_special"}
+    assert len(texts) == 2 * len(HOSTILE)
 
 
 def test_times_that_are_none_are_replaced_by_the_runs() -> None:
