@@ -15,7 +15,7 @@ from typing import Final
 
 from fleetaudit.model import Report, Run, Severity, Summary, Verdict
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE, Renderer, RenderOptions
-from fleetaudit.report.figures import FORMULA, compliance_text, counted, denominators_text
+from fleetaudit.report.figures import FORMULA, compliance_text, counted, denominators_text, notes
 from fleetaudit.report.folding import BrokenRule, Digest, Folds
 from fleetaudit.report.phrases import clipped, example, sentence
 
@@ -127,7 +127,7 @@ def _figures(run: Run, summary: Summary, digest: Digest) -> _Annotation:
     return _Annotation(
         f"fleetaudit {run.id}: exit code {int(summary.exit_code)}",
         f"hosts: {denominators_text(summary)}; results: {counts}; compliance {compliance_text(summary)} "
-        f"({FORMULA}); {NOTICE}{container}",
+        f"({FORMULA}); {'; '.join([*notes(run, summary), NOTICE])}{container}",
     )
 
 

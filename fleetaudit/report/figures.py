@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fleetaudit.model import HostAudit, Summary, Verdict
+from fleetaudit.model import HostAudit, Run, Summary, Verdict
 
 FORMULA: Final = "pass / (pass + fail + waived + unknown + error), not_applicable left out"
 _COUNTED: Final = (Verdict.PASS, Verdict.FAIL, Verdict.WAIVED, Verdict.UNKNOWN, Verdict.ERROR)
@@ -48,6 +48,19 @@ def compliance_text(summary: Summary) -> str:
 def _shares(summary: Summary) -> tuple[int, int]:
     numbers = {verdict: summary.results.get(verdict.value, 0) for verdict in _COUNTED}
     return numbers[Verdict.PASS], sum(numbers.values())
+
+
+def notes(run: Run, summary: Summary) -> list[str]:
+    """What else shaped the run's verdict: rules that were left out, and a baseline."""
+    said = []
+    left_out = run.options.get("rules_left_out")
+    if isinstance(left_out, int) and left_out:
+        said.append(f"{counted(left_out, 'rule')} left out by --tags and --skip-tags")
+    if (gate := summary.baseline) is not None:
+        found = f"{counted(gate.new, 'new violation')}, {gate.old} old, {gate.newly_waived} newly waived"
+        which = "; only new ones fail the run" if gate.new_only else ""
+        said.append(f"against the baseline {gate.name} ({counted(gate.hosts, 'host')}): {found}{which}")
+    return said
 
 
 def counted(count: int, noun: str) -> str:

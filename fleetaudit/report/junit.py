@@ -19,6 +19,7 @@ from fleetaudit.report.figures import (
     compliance_text,
     denominators,
     failure_reason,
+    notes,
     unjudged_reason,
 )
 from fleetaudit.report.phrases import clipped, sentence
@@ -128,7 +129,7 @@ def _run(run: Run, summary: Summary) -> list[str]:
         "compliance": compliance_text(summary),
         "compliance_formula": FORMULA,
         "exit_code": str(int(summary.exit_code)),
-        "scope": NOTICE,
+        "scope": "; ".join([*notes(run, summary), NOTICE]),
     }
     kind, reason = "", ""
     if not run.complete:

@@ -12,7 +12,7 @@ from typing import Final
 
 from fleetaudit.model import HostStatus, Report, Run, Summary, Verdict
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE, Renderer, RenderOptions
-from fleetaudit.report.figures import FORMULA, compliance_text, counted, denominators
+from fleetaudit.report.figures import FORMULA, compliance_text, counted, denominators, notes
 from fleetaudit.report.folding import Digest, Folds
 from fleetaudit.report.markup import literal
 from fleetaudit.report.phrases import clipped, example, sentence
@@ -84,7 +84,7 @@ def _write(sheet: _Sheet, run: Run, summary: Summary, digest: Digest, options: R
     if not run.complete:
         sheet.line("**The run was interrupted: hosts are missing.**")
         sheet.line()
-    _figures(sheet, run, summary, digest)
+    _figures(sheet, summary, digest, notes(run, summary))
     _violations(sheet, digest)
     failed = [(fold.key[0].value, str(fold.hosts), fold.key[1]) for fold in digest.failed]
     sheet.table(f"Not audited: {counted(summary.failed, 'host')}", ("status", "hosts", "detail"), failed)
@@ -116,7 +116,7 @@ def _headline(summary: Summary, digest: Digest) -> str:
     return _OUTCOMES.get(int(summary.exit_code), "Failed")
 
 
-def _figures(sheet: _Sheet, run: Run, summary: Summary, digest: Digest) -> None:
+def _figures(sheet: _Sheet, summary: Summary, digest: Digest, told: Sequence[str]) -> None:
     hosts = denominators(summary)
     sheet.table("Hosts", tuple(hosts), [[str(count) for count in hosts.values()]])
     names = [verdict.value.replace("_", " ") for verdict in Verdict]
@@ -131,6 +131,9 @@ def _figures(sheet: _Sheet, run: Run, summary: Summary, digest: Digest) -> None:
     seen = f"{digest.endpoints} network endpoints seen, {digest.unapproved} that no rule approves."
     sheet.line(seen)
     sheet.line()
+    for note in told:
+        sheet.line(f"{_text(note)}.")
+        sheet.line()
 
 
 def _violations(sheet: _Sheet, digest: Digest) -> None:

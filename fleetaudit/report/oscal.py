@@ -25,6 +25,7 @@ from fleetaudit.report.figures import (
     denominators,
     denominators_text,
     failure_reason,
+    notes,
     unjudged_reason,
 )
 from fleetaudit.report.folding import Hosts
@@ -274,7 +275,7 @@ def _result_of(run: Run, summary: Summary, ledger: _Ledger) -> Json:
         "title": _markup(f"fleetaudit run {run.id}"),
         "description": _markup(
             f"Hosts: {denominators_text(summary)}. Compliance {compliance_text(summary)} = {FORMULA}. "
-            f"{NOTICE}."
+            f"{'. '.join([*notes(run, summary), NOTICE])}."
         ),
         "start": _instant(run.started_at),
         "end": _instant(run.finished_at),

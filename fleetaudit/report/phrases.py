@@ -31,10 +31,15 @@ def subject(finding: Finding) -> str:
 
 
 def sentence(finding: Finding, longest: int = LONGEST) -> str:
-    """A finding in one line: its listener and holders, the reason, and the waiver that accepts it."""
+    """A finding in one line: its listener and holders, the reason, the waiver that accepts it, and whether
+    a baseline has it.
+    """
     about = subject(finding)
     text = f"{about}: {finding.reason}" if about else finding.reason
-    return clipped(f"{text} (waived: {finding.waiver})" if finding.waiver else text, longest)
+    text += f" (waived: {finding.waiver})" if finding.waiver else ""
+    if finding.new is not None:
+        text += " (new)" if finding.new else " (old: in the baseline)"
+    return clipped(text, longest)
 
 
 def example(fold: Fold[K]) -> str:

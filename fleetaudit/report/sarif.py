@@ -16,7 +16,7 @@ from typing import Final
 
 from fleetaudit.model import Finding, HostAudit, Report, Result, Run, Severity, Summary, Verdict
 from fleetaudit.report.base import NOTICE, Renderer, RenderOptions
-from fleetaudit.report.figures import denominators_text, failure_reason, unjudged_reason
+from fleetaudit.report.figures import denominators_text, failure_reason, notes, unjudged_reason
 from fleetaudit.report.phrases import clipped, sentence
 from fleetaudit.report.places import uri
 from fleetaudit.report.record import Json, encode, run_record, summary_record
@@ -144,6 +144,8 @@ class _Log:
             fingerprint = finding.fingerprint or _of_result(result)
             text = clipped(f"{result.host}: {sentence(finding, _MESSAGE)}", _MESSAGE)
             entry = _entry(kind, level, text, result.host, fingerprint)
+            if finding.new is not None:
+                entry["baselineState"] = "new" if finding.new else "unchanged"
             if finding.verdict is Verdict.WAIVED:
                 reason = clipped(finding.waiver or "a waiver", _MESSAGE)
                 entry["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
@@ -211,6 +213,7 @@ class _Log:
             *self.notifications,
             {"level": "note", "message": {"text": f"{denominators_text(summary)} hosts"}},
         ]
+        told += [{"level": "note", "message": {"text": clipped(note)}} for note in notes(self.run, summary)]
         if self.untold:
             text = f"and {self.untold} more hosts that were not or not wholly covered"
             told.append({"level": "error", "message": {"text": text}})

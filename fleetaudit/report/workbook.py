@@ -16,7 +16,7 @@ from fleetaudit.model import HostAudit, Report, Run, Summary, Verdict
 from fleetaudit.report import csv_rows, listener_rows
 from fleetaudit.report.base import CONTAINER_NOTICE, NOTICE, Renderer, RenderOptions
 from fleetaudit.report.cells import CELL_LIMIT
-from fleetaudit.report.figures import FORMULA, compliance_text, denominators
+from fleetaudit.report.figures import FORMULA, compliance_text, denominators, notes
 from fleetaudit.report.phrases import clipped
 from fleetaudit.report.times import epoch
 
@@ -151,7 +151,8 @@ def _front(run: Run, summary: Summary, containers: int) -> Iterator[dict[str, st
         if item.wants_attention:
             text = f"{item.file}:{item.line} {item.policy}/{item.rule}: {item.detail}"
             yield {"what": f"waiver {', '.join(item.states)}", "meaning": text}
-    yield {"what": "scope", "meaning": NOTICE}
+    for note in (*notes(run, summary), NOTICE):
+        yield {"what": "scope", "meaning": note}
     if containers:
         yield {"what": "containers", "count": str(containers), "meaning": CONTAINER_NOTICE}
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
 from junitparser import JUnitXml
 from openpyxl import load_workbook
 
-from fleetaudit.model import Report, Summary, WaiverStanding
-from tests.report.cases import CASES, RUN, render, report
+from fleetaudit.model import BaselineStanding, Report, Summary, WaiverStanding
+from tests.report.cases import CASES, NO_SHELL, RUN, leak, reached, render, report, result
 
 EXPIRED = WaiverStanding("waivers.yaml", 7, "shells", "no-shell", "r", ("expired",), "it ended on 2026-01-01")
 USED = WaiverStanding("waivers.yaml", 9, "web", "owners", "r", ("used",), "all is well")
@@ -54,3 +55,27 @@ def test_in_a_workbook_it_is_on_the_first_sheet() -> None:
     book = load_workbook(io.BytesIO(render("xlsx", waived(CASES["compliant"]()))))
     told = [row for row in book["Summary"].iter_rows(values_only=True) if str(row[0]).startswith("waiver")]
     assert told == [("waiver expired", None, "waivers.yaml:7 shells/no-shell: it ended on 2026-01-01")]
+
+
+@pytest.mark.parametrize("name", ["markdown", "github", "sarif", "oscal", "junit", "xlsx"])
+def test_what_shaped_the_verdict_is_said(name: str) -> None:
+    rule = result(NO_SHELL, "h", replace(leak(), new=True), replace(leak(), new=False))
+    of = report(reached("h", rule), run=replace(RUN, options={"rules_left_out": 3}))
+    gate = BaselineStanding("last-week.jsonl", 7, 1, 1, 0, new_only=True)
+
+    def summary() -> Summary:
+        return replace(of.summary(), baseline=gate)
+
+    data = render(name, replace(of, summary=summary))
+    if name == "xlsx":
+        cells = load_workbook(io.BytesIO(data))["Summary"].iter_rows(values_only=True)
+        text = "; ".join(str(row[2]) for row in cells)
+    else:
+        text = data.decode()
+        assert "(new)" in text
+        assert "(old: in the baseline)" in text
+    assert "3 rules left out by --tags and --skip-tags" in text
+    assert "against the baseline last-week.jsonl (7 hosts): 1 new violation, 1 old" in text
+    if name == "sarif":
+        states = [item.get("baselineState") for item in json.loads(data)["runs"][0]["results"]]
+        assert states == ["new", "unchanged"]
