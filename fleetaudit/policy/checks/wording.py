@@ -146,6 +146,8 @@ def _had(name: str, owner: Owner) -> str:
     values = [value for value in OWNER_FIELDS[name].read(owner) if value is not UNKNOWN]
     if not values:
         return "not known"
+    if name == "argv" and values[0] is not None:
+        return "another"  # reasons are in reports of every format, command lines only in JSON
     process = owner.process
     text = clipped("none" if values[0] is None else str(values[0]))
     text = text.lower() if isinstance(values[0], bool) else text
