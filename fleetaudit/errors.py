@@ -13,7 +13,8 @@ FleetauditError
 │   ├── InterpreterError    no_interpreter
 │   ├── DeadlineError       timeout
 │   └── OutputError         bad_output
-└── ReportError             a report could not be written
+├── ReportError             a report could not be written
+└── StoreError              the history could not be read or written
 """
 
 from __future__ import annotations
@@ -131,3 +132,7 @@ class OutputError(HostError):
 
 class ReportError(FleetauditError):
     """A report could not be written."""
+
+
+class StoreError(FleetauditError):
+    """The history could not be read or written."""

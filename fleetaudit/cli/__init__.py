@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "collect": "fleetaudit.cli.collect",
         "evaluate": "fleetaudit.cli.evaluate",
         "listeners": "fleetaudit.cli.listeners",
+        "history": "fleetaudit.cli.history",
         "policy": "fleetaudit.cli.policy",
         "waiver": "fleetaudit.cli.waiver",
         "inventory": "fleetaudit.cli.inventory",
@@ -45,6 +46,7 @@ SUMMARIES: Final[Mapping[str, str]] = MappingProxyType(
         "evaluate": "Judge policies over saved snapshots: the same report and exit codes as the "
         "audit that took them.",
         "listeners": "List every listening socket with all its owners.",
+        "history": "Ask past runs, kept with --store: what changed, since when, who listened then.",
         "policy": "Author policies: check them, test them, explain what they say.",
         "waiver": "Accept violations, for a reason and for a time.",
         "inventory": "Look at the inventory as fleetaudit reads it.",

@@ -24,6 +24,7 @@ from fleetaudit.cli.options import (
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.cli.session import gather, targets
 from fleetaudit.cli.state import recording
+from fleetaudit.cli.storing import history_of
 from fleetaudit.judgement import describe_run, require_targets, utc_now
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import ExitCode
@@ -47,6 +48,7 @@ def command(snapshots: str | None, **options: object) -> int:
     judges = judges_of(judging, utc_now())
     reserved = (snapshots, keeping.retry_file)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
+    history = history_of(judging.store, keeping.state)
     goal = targets(targeting, connecting)
     contexts = {host.name: host.context for host in goal.hosts}
     judges = against_baseline(judges, judging, contexts, keeping.state)
@@ -72,7 +74,13 @@ def command(snapshots: str | None, **options: object) -> int:
         )
         outcomes = map(decode_line, kept.journal.lines_in_host_order())
         code, written = conclude(
-            outcomes, run, judges, outputs, include_pass=judging.include_pass, interrupt=interrupt
+            outcomes,
+            run,
+            judges,
+            outputs,
+            include_pass=judging.include_pass,
+            interrupt=interrupt,
+            history=history,
         )
         written = kept.write_retry_file() and written
         kept.ended_well = complete and written and not interrupt.happened
@@ -95,6 +103,7 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
         "resume",
         "retry_file",
         "state",
+        "store",
         "keep_runs",
     )
     return {name: value for name, value in options.items() if name not in left_out}

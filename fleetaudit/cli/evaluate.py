@@ -11,6 +11,7 @@ from fleetaudit.cli.console import say
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
+from fleetaudit.cli.storing import history_of
 from fleetaudit.inputs import contexts_of, open_snapshots
 from fleetaudit.judgement import adjusted, describe_run, new_run_id, require_targets, utc_now
 from fleetaudit.saved import index
@@ -39,6 +40,7 @@ def command(
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
+    history = history_of(judging.store)
     started = utc_now()
     judges = judges_of(judging, started)
     contexts, sources = contexts_of(inventory)
@@ -65,5 +67,5 @@ def command(
             complete=saved.complete,
         )
         outcomes = adjusted(saved, contexts, oldest, judges.now)
-        code, _ = conclude(outcomes, run, judges, outputs, include_pass=judging.include_pass)
+        code, _ = conclude(outcomes, run, judges, outputs, include_pass=judging.include_pass, history=history)
         return code

@@ -11,6 +11,7 @@ from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import Output, write
 from fleetaudit.cli.recorded import recorded_path
+from fleetaudit.cli.storing import History
 from fleetaudit.judgement import moment, report
 from fleetaudit.judges import Judges, appoint
 from fleetaudit.model import HostContext, Outcome, Run
@@ -57,14 +58,21 @@ def conclude(
     *,
     include_pass: bool = False,
     interrupt: Interrupt | None = None,
+    history: History | None = None,
 ) -> tuple[ExitCode, bool]:
-    """Judge the outcomes and write every report. Returns how the run ended, and whether all was written."""
+    """Judge the outcomes, write every report and keep the run in the history.
+
+    Returns how the run ended, and whether all was written.
+    """
     gc.set_threshold(_GARBAGE_AFTER)
     interrupt = interrupt or Interrupt()
     tally = judges.tally()
     tally.interrupted = interrupt.happened
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
-        failures = write(report(outcomes, judges.policies, run, tally), outputs, include_pass=include_pass)
+        whole = report(outcomes, judges.policies, run, tally)
+        with (history or History(None)).keeping(whole) as (whole, unkept):
+            failures = write(whole, outputs, include_pass=include_pass)
+    failures += tuple(unkept)
     say_left_out(tally.left_out)
     for failure in failures:
         say(f"error: {failure}")

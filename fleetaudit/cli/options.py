@@ -97,6 +97,7 @@ class Judging:
     strict_waivers: bool
     waiver_warn_days: int
     now: str | None
+    store: str | None
     include_pass: bool
     quiet: bool
 
@@ -374,6 +375,13 @@ JUDGEMENT = _all(
         help="Tell of waivers that end within so many days.",
     ),
     click.option("--now", metavar="TIME", help="Judge as if it were this time (2026-11-22T10:00:00Z)."),
+    click.option(
+        "--store",
+        is_flag=False,
+        flag_value="",
+        metavar="[PATH|URL]",
+        help="Keep the run in the history; alone (last, or before another option): the usual file.",
+    ),
     click.option("--include-pass", is_flag=True, help="List what passed in the text report too."),
     click.option("-q", "--quiet", is_flag=True, help="No text report on standard output, no progress."),
 )

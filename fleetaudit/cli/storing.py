@@ -1,0 +1,65 @@
+"""`--store`: the run on its way into the history, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from fleetaudit.cli.console import say
+from fleetaudit.cli.options import Keeping
+from fleetaudit.cli.state import state_directory
+from fleetaudit.errors import ReportError, StoreError
+from fleetaudit.history.place import StorePlace, store_place
+from fleetaudit.model import Report
+from fleetaudit.report.record import run_record, summary_record
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Where the run is to be kept; nowhere without a place."""
+
+    place: StorePlace | None
+
+    @contextmanager
+    def keeping(self, report: Report) -> Iterator[tuple[Report, list[ReportError]]]:
+        """The report, recorded while its audits pass; afterwards the list holds what failed.
+
+        The database library is imported here: who keeps no history does not wait for it.
+        """
+        failures: list[ReportError] = []
+        place = self.place
+        if place is None:
+            yield report, failures
+            return
+        from fleetaudit.history.recording import Recorder  # noqa: PLC0415
+        from fleetaudit.history.store import open_store  # noqa: PLC0415
+
+        recorder = Recorder(lambda: open_store(place, create=True), report.run)
+        yield replace(report, audits=recorder.over(report.audits)), failures
+        summary = report.summary()
+        recorder.finish(summary, {"run": run_record(report.run), "summary": summary_record(summary)})
+        if recorder.failure is not None:
+            failures.append(ReportError(f"{recorder.failure}; this run is not in the history, or not whole"))
+
+
+def history_of(store: str | None, state: str | None = None) -> History:
+    """What `--store` says; a store that does not answer is told before anybody is asked. Raises ConfigError.
+
+    It may answer by the time there is something to keep, and the reports do not depend on it.
+    """
+    if store is None:
+        return History(None)
+    place = usual_place(store, state)
+    from fleetaudit.history.store import open_store  # noqa: PLC0415  (see `keeping`)
+
+    try:
+        open_store(place, create=True, patience=5).close()
+    except StoreError as error:
+        say(f"warning: {error}; the run goes on, and tries again at its end")
+    return History(place)
+
+
+def usual_place(store: str, state: str | None) -> StorePlace:
+    """What the text names; empty: the file in the state directory. Raises ConfigError."""
+    return store_place(store, state_directory(Keeping(state, resume=None, retry_file=None, keep_runs=0)))

@@ -1,0 +1,252 @@
+"""A snapshot in two parts: what lasts over restarts, and what does not (pid, descriptors, inodes). Pure.
+
+Both are canonical JSON, so that equal content has an equal digest and is stored once. What lasts says of each
+endpoint who holds it as a set: a pool of workers that grows is no change, nor is a container made anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+import msgspec
+
+from fleetaudit.model import Listener, Maybe, Missing, Owner, Process, Snapshot
+
+FORMAT: Final = 1
+EPHEMERAL: Final = "ephemeral"  # in place of a UDP port that the kernel chose
+UNKNOWN_WORD: Final = "?"
+
+# A container's or pod's id; the number of a login session; the name systemd-run makes up.
+_MADE_UP = re.compile(
+    r"[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{12,}"
+    r"|(?<=^session-)\d+(?=\.scope$)|(?<=^run-)[ru]?[0-9a-f-]+(?=\.(?:scope|service)$)"
+)
+
+
+class Holder(msgspec.Struct, frozen=True, array_like=True):
+    """Who holds a socket, as it stays over a restart. Empty: known to be none; "?": not known.
+
+    `marks`: d executable deleted, u path not verified, s shell, h could receive it (no descriptor was seen).
+    """
+
+    exe: str
+    user: str
+    unit: str
+    container: str
+    inherited: str
+    marks: str
+
+
+class Endpoint(msgspec.Struct, frozen=True, array_like=True):
+    """A place to listen at. `holders` are places in `Normal.holders`; `states` are those of its owners."""
+
+    netns: str
+    protocol: str
+    family: str
+    device: str
+    address: str
+    port: str
+    path: str
+    scope: str
+    states: tuple[str, ...]
+    holders: tuple[int, ...]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes two endpoints the same place."""
+        return (self.netns, self.protocol, self.family, self.device, self.address, self.port, self.path)
+
+
+class Normal(msgspec.Struct, frozen=True, array_like=True):
+    """What lasts. `complete` and `gaps` (codes) say how much of the host was seen."""
+
+    format: int
+    complete: bool
+    gaps: tuple[str, ...]
+    holders: tuple[Holder, ...]
+    endpoints: tuple[Endpoint, ...]
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A process at an endpoint: place of its holder, pid, start in clock ticks since boot (-1: not known)."""
+
+    holder: int
+    pid: int
+    start: int
+    fds: tuple[int, ...]
+    container: str
+
+
+class Sockets(msgspec.Struct, frozen=True, array_like=True):
+    """The sockets of one endpoint: (inode, port or -1), and the processes that hold them."""
+
+    sockets: tuple[tuple[int, int], ...]
+    held: tuple[Held, ...]
+
+
+class Volatile(msgspec.Struct, frozen=True, array_like=True):
+    """What does not last; `endpoints` are in the order of `Normal.endpoints`."""
+
+    boot_id: str
+    endpoints: tuple[Sockets, ...]
+
+
+def endpoint_words(endpoint: Endpoint) -> str:
+    """An endpoint as a person reads it: tcp 0.0.0.0:80, tcp [::]:80, unix /run/x.sock."""
+    return _words(endpoint.key)
+
+
+def listener_words(listener: Listener) -> str:
+    """The endpoint of a listener in the same words."""
+    return _words(_place(listener))
+
+
+def _words(key: Sequence[str]) -> str:
+    netns, protocol, _, device, address, port, path = key
+    where = path
+    if not path or path == UNKNOWN_WORD:
+        shown = f"[{address}]" if ":" in address else address
+        where = (
+            shown + (f"%{device}" if device not in ("", UNKNOWN_WORD) else "") + (f":{port}" if port else "")
+        )
+    space = "" if netns == "host" else f" in network namespace {netns or '(unnamed)'}"
+    return f"{protocol} {where}{space}".strip()
+
+
+_HolderKey: TypeAlias = tuple[str, str, str, str, str, str]
+_EndpointKey: TypeAlias = tuple[str, str, str, str, str, str, str]
+_NORMAL = msgspec.json.Decoder(Normal)
+_VOLATILE = msgspec.json.Decoder(Volatile)
+
+
+def split(snapshot: Snapshot) -> tuple[bytes, bytes]:
+    """(what lasts, what does not) of a derived snapshot."""
+    groups: dict[_EndpointKey, list[Listener]] = {}
+    for listener in snapshot.listeners:
+        groups.setdefault(_place(listener), []).append(listener)
+    ordered = sorted(groups.items())
+    held = [_held(listeners) for _, listeners in ordered]
+    holders = sorted({holder for some in held for holder, _ in some})
+    index = {holder: place for place, holder in enumerate(holders)}
+    endpoints = [
+        (*key, _scope(listeners), _states(listeners), sorted({index[holder] for holder, _ in some}))
+        for (key, listeners), some in zip(ordered, held, strict=True)
+    ]
+    coverage = snapshot.coverage
+    gaps = sorted({gap.code for gap in coverage.gaps})
+    lasting = msgspec.json.encode((FORMAT, coverage.complete, gaps, holders, endpoints))
+    return lasting, _volatile(snapshot, [listeners for _, listeners in ordered], held, index)
+
+
+def read_normal(data: bytes) -> Normal:
+    """What lasts, decoded. Raises ValueError for what is none."""
+    try:
+        return _NORMAL.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read_volatile(data: bytes) -> Volatile:
+    """What does not last, decoded. Raises ValueError for what is none."""
+    try:
+        return _VOLATILE.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _volatile(
+    snapshot: Snapshot,
+    groups: Iterable[list[Listener]],
+    held: Iterable[list[tuple[_HolderKey, Owner]]],
+    index: Mapping[_HolderKey, int],
+) -> bytes:
+    rows = [
+        (
+            sorted((it.inode, it.port if isinstance(it.port, int) else -1) for it in listeners),
+            sorted(_process_row(index[holder], owner) for holder, owner in some),
+        )
+        for listeners, some in zip(groups, held, strict=True)
+    ]
+    return msgspec.json.encode((snapshot.boot_id or "", rows))
+
+
+def _process_row(holder: int, owner: Owner) -> tuple[int, int, int, tuple[int, ...], str]:
+    process = owner.process
+    start = process.start_time if isinstance(process.start_time, int) else -1
+    container = process.container[:12] if isinstance(process.container, str) else ""
+    return (holder, process.pid, start, owner.fds, container)
+
+
+def _held(listeners: Iterable[Listener]) -> list[tuple[_HolderKey, Owner]]:
+    found = []
+    for listener in listeners:
+        found += [(_holder(owner, held_by=False), owner) for owner in listener.owners]
+        real = {owner.process.pid for owner in listener.owners}
+        found += [
+            (_holder(owner, held_by=True), owner)
+            for owner in listener.held_by
+            if owner.process.pid not in real
+        ]
+    return found
+
+
+def _holder(owner: Owner, *, held_by: bool) -> _HolderKey:
+    process = owner.process
+    inherited = owner.inherited
+    return (
+        _word(process.exe),
+        _user(process),
+        _lasting(_word(process.unit)),
+        _container(process),
+        UNKNOWN_WORD if isinstance(inherited, Missing) else inherited.value,
+        ("d" if process.exe_deleted is True else "")
+        + ("u" if process.exe_verified is False else "")
+        + ("s" if process.shell is True else "")
+        + ("h" if held_by else ""),
+    )
+
+
+def _user(process: Process) -> str:
+    """As in the fingerprint of a finding: a user without a name is its number."""
+    return _word(process.euid if process.user is None else process.user)
+
+
+def _container(process: Process) -> str:
+    """Which kind of container; its id is new each time it is made."""
+    if not isinstance(process.container, str):
+        return _word(process.container)
+    return process.runtime if isinstance(process.runtime, str) and process.runtime else "container"
+
+
+@lru_cache(4096)
+def _lasting(unit: str) -> str:
+    return _MADE_UP.sub("*", unit)
+
+
+def _place(listener: Listener) -> _EndpointKey:
+    netns = listener.netns
+    port = EPHEMERAL if listener.ephemeral is True else _word(listener.port)
+    return (
+        "host" if netns.host is True else _word(netns.name),
+        listener.protocol,
+        _word(listener.family),
+        _word(listener.device),
+        _word(listener.address),
+        port,
+        _word(listener.path),
+    )
+
+
+def _scope(listeners: Iterable[Listener]) -> str:
+    return "/".join(sorted({_word(listener.scope) for listener in listeners}))
+
+
+def _states(listeners: Iterable[Listener]) -> list[str]:
+    return sorted({_word(listener.owner_state) for listener in listeners})
+
+
+def _word(value: Maybe[object]) -> str:
+    return UNKNOWN_WORD if isinstance(value, Missing) else "" if value is None else str(value)

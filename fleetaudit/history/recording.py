@@ -1,0 +1,290 @@
+"""A run as it passes, put into a store in batches; what fails here never stops the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Table, func, select, update
+
+from fleetaudit.errors import StoreError
+from fleetaudit.history.normal import listener_words, split
+from fleetaudit.history.schema import (
+    CONTENTS,
+    FINDINGS,
+    HOST_RUNS,
+    HOSTS,
+    JUDGEMENTS,
+    RULES,
+    RUNS,
+    VERDICTS,
+)
+from fleetaudit.history.store import Store, chunks, put
+from fleetaudit.model import HostAudit, Result, Run, Summary, Verdict
+
+BATCH: Final = 500  # hosts in one transaction
+_PID = re.compile(r"pid \d+, | ?\(pid \d+\)|,? ?\bpid \d+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    digest: bytes
+    results: tuple[tuple[str, str, str, str], ...]  # policy, rule, severity, verdict
+    findings: tuple[
+        tuple[int, str, str, str, str], ...
+    ]  # place in results, fingerprint, verdict, endpoint, reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is kept of one host's audit."""
+
+    host: str
+    status: str
+    detail: str
+    looked_at: str
+    snapshot_sha256: bytes | None
+    lasting: bytes | None
+    volatile: bytes | None
+    judgement: _Judgement
+
+
+class Recorder:
+    """Puts the audits of one run into a store as they pass.
+
+    The first failure ends the recording and is kept in `failure`; audits pass all the same. A run that is
+    not finished stays in the store as one that was cut short.
+    """
+
+    def __init__(self, open_: Callable[[], Store], run: Run) -> None:
+        self.failure: StoreError | None = None
+        self._open = open_
+        self._store: Store | None = None
+        self._run = run
+        self._key = 0
+        self._batch: list[_Look] = []
+
+    def over(self, audits: Iterable[HostAudit]) -> Iterator[HostAudit]:
+        """The same audits, recorded."""
+        self._attempt(self._begin)
+        for audit in audits:
+            if self.failure is None:
+                self._batch.append(_look(audit, self._run))
+                if len(self._batch) >= BATCH:
+                    self._attempt(self._flush)
+            yield audit
+
+    def finish(self, summary: Summary, record: Mapping[str, object]) -> None:
+        """Record what is left, and that this was all; `record` is what is said of the run, as JSON."""
+        if self.failure is None:
+            self._attempt(lambda: self._end(summary, record))
+        if self._store is not None:
+            self._store.close()
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except StoreError as error:
+            self.failure = error
+            self._batch.clear()
+
+    def _begin(self) -> None:
+        self._store = self._open()
+        run = self._run
+        with self._store.writing() as connection:
+            self._key = _next_id(connection, RUNS)
+            row = {
+                "id": self._key,
+                "run_id": self._free_id(connection),
+                "started_at": run.started_at,
+                "ended_at": run.finished_at,
+                "version": run.version,
+                "finished": False,
+                "complete": run.complete,
+                "exit_code": None,
+                "record": _packed({}),
+            }
+            put(connection, RUNS, [row])
+
+    def _free_id(self, connection: Connection) -> str:
+        """A run that is gone on with, or whose store failed the first time, takes the place of its past."""
+        past = select(RUNS.c.id, RUNS.c.finished, RUNS.c.complete).where(RUNS.c.run_id == self._run.id)
+        for key, finished, complete in connection.execute(past).all():
+            if finished and complete:
+                raise StoreError(f"the history has a run {self._run.id} already")
+            connection.execute(HOST_RUNS.delete().where(HOST_RUNS.c.run == key))
+            connection.execute(RUNS.delete().where(RUNS.c.id == key))
+        return self._run.id
+
+    def _flush(self) -> None:
+        if self._batch and self._store is not None:
+            with self._store.writing() as connection:
+                self._write(connection)
+            self._batch.clear()
+
+    def _end(self, summary: Summary, record: Mapping[str, object]) -> None:
+        if self._store is None:
+            return
+        with self._store.writing() as connection:
+            self._write(connection)
+            ended: dict[str, Any] = {"finished": True, "exit_code": int(summary.exit_code)}
+            ended["record"] = _packed(record)
+            if connection.execute(update(RUNS).where(RUNS.c.id == self._key).values(ended)).rowcount != 1:
+                raise StoreError(f"run {self._run.id} was deleted from the history while it was recorded")
+        self._batch.clear()
+
+    def _write(self, connection: Connection) -> None:
+        looks = self._batch
+        hosts = _ids(connection, HOSTS, "name", {look.host: {} for look in looks})
+        contents = _contents(connection, looks)
+        judgements = _judgements(connection, {look.judgement.digest: look.judgement for look in looks})
+        rows = [
+            {
+                "host": hosts[look.host],
+                "run": self._key,
+                "status": look.status,
+                "detail": look.detail,
+                "looked_at": look.looked_at,
+                "snapshot_sha256": look.snapshot_sha256,
+                "lasting": None if look.lasting is None else contents[_digest(look.lasting)],
+                "volatile": None if look.volatile is None else contents[_digest(look.volatile)],
+                "judgement": judgements[look.judgement.digest],
+            }
+            for look in looks
+        ]
+        put(connection, HOST_RUNS, rows)
+
+
+def _look(audit: HostAudit, run: Run) -> _Look:
+    outcome, snapshot = audit.outcome, audit.outcome.snapshot
+    lasting, volatile = split(snapshot) if snapshot else (None, None)
+    told = snapshot.collected_at if snapshot else None
+    sha256 = outcome.snapshot_sha256
+    return _Look(
+        host=outcome.host,
+        status=outcome.status.value,
+        detail=_clean(outcome.detail),
+        looked_at=(outcome.received_at or told or run.started_at)[:40],
+        snapshot_sha256=bytes.fromhex(sha256) if sha256 else None,
+        lasting=lasting,
+        volatile=volatile,
+        judgement=_judgement(audit.results, reached=snapshot is not None),
+    )
+
+
+def _judgement(results: Sequence[Result], *, reached: bool) -> _Judgement:
+    """Findings that only say what the verdict, or the host's status, says already are left out."""
+    rows = tuple((it.policy, it.rule, it.severity.value, it.verdict.value) for it in results)
+    findings = tuple(
+        (
+            place,
+            finding.fingerprint,
+            finding.verdict.value,
+            _clean(listener_words(finding.listener)) if finding.listener else "",
+            _clean(_PID.sub("", finding.reason)),
+        )
+        for place, result in enumerate(results)
+        for finding in result.findings
+        if reached and finding.verdict not in (Verdict.NOT_APPLICABLE, Verdict.PASS)
+    )
+    return _Judgement(_digest(msgspec.json.encode((rows, findings))), rows, findings)
+
+
+def _contents(connection: Connection, looks: Sequence[_Look]) -> dict[bytes, int]:
+    bodies = {_digest(body): body for look in looks for body in (look.lasting, look.volatile) if body}
+    known = _known(connection, CONTENTS, "digest", bodies)
+    missing = {digest: {"body": zlib.compress(bodies[digest])} for digest in bodies.keys() - known.keys()}
+    return known | _add(connection, CONTENTS, "digest", missing)
+
+
+def _judgements(connection: Connection, judgements: Mapping[bytes, _Judgement]) -> dict[bytes, int]:
+    known = _known(connection, JUDGEMENTS, "digest", judgements)
+    added = _add(connection, JUDGEMENTS, "digest", {it: {} for it in judgements.keys() - known.keys()})
+    fresh = [(key, judgements[digest]) for digest, key in added.items()]
+    rules = _rules(connection, {row[:3] for _, judgement in fresh for row in judgement.results})
+    verdicts = [
+        {"judgement": key, "rule": rules[row[:3]], "verdict": row[3]}
+        for key, judgement in fresh
+        for row in judgement.results
+    ]
+    findings = [
+        {
+            "judgement": key,
+            "number": number,
+            "rule": rules[judgement.results[place][:3]],
+            "fingerprint": fingerprint,
+            "verdict": verdict,
+            "endpoint": endpoint,
+            "reason": reason,
+        }
+        for key, judgement in fresh
+        for number, (place, fingerprint, verdict, endpoint, reason) in enumerate(judgement.findings)
+    ]
+    put(connection, VERDICTS, verdicts)
+    put(connection, FINDINGS, findings)
+    return known | added
+
+
+def _rules(connection: Connection, wanted: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
+    if not wanted:
+        return {}
+    rows = connection.execute(select(RULES.c.policy, RULES.c.rule, RULES.c.severity, RULES.c.id)).all()
+    known = {(policy, rule, severity): key for policy, rule, severity, key in rows}
+    fresh = dict(enumerate(sorted(wanted - known.keys()), _next_id(connection, RULES)))
+    put(
+        connection,
+        RULES,
+        [{"id": key, "policy": it[0], "rule": it[1], "severity": it[2]} for key, it in fresh.items()],
+    )
+    return known | {it: key for key, it in fresh.items()}
+
+
+def _ids(
+    connection: Connection, table: Table, column: str, wanted: Mapping[Any, Mapping[str, object]]
+) -> dict[Any, int]:
+    known = _known(connection, table, column, wanted)
+    missing = {value: wanted[value] for value in wanted.keys() - known.keys()}
+    return known | _add(connection, table, column, missing)
+
+
+def _known(connection: Connection, table: Table, column: str, values: Iterable[Any]) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    field = table.c[column]
+    for some in chunks(values):
+        rows = connection.execute(select(field, table.c.id).where(field.in_(some))).all()
+        found |= {bytes(value) if isinstance(value, memoryview) else value: key for value, key in rows}
+    return found
+
+
+def _add(
+    connection: Connection, table: Table, column: str, rows: Mapping[Any, Mapping[str, object]]
+) -> dict[Any, int]:
+    """New rows with ids given here: nobody else is writing."""
+    if not rows:
+        return {}
+    given = {value: key for key, value in enumerate(sorted(rows), _next_id(connection, table))}
+    put(connection, table, [{"id": key, column: value, **rows[value]} for value, key in given.items()])
+    return given
+
+
+def _next_id(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()) + 1
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _packed(record: Mapping[str, object]) -> bytes:
+    return zlib.compress(json.dumps(record, sort_keys=True).encode())
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text holds no NUL."""
+    return text.replace("\0", "\\u0000")
