@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Sshd
+from tests.conftest import Sshd, free_port
 
 
 def collect(known_hosts: str, inventory: str, ssh_config: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -63,3 +63,30 @@ def test_an_ssh_config_says_all_the_way_through_a_jump_host(
     code, found = collect(str(known_hosts), str(inventory), str(config))
     assert (code, found["web2"]["status"]) == (3, "unreachable")
     assert found["web1"]["schema"] == "fleetaudit.snapshot/1", found["web1"]
+
+
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_hosts_and_jump_hosts_by_ipv6(
+    start_sshd: Callable[..., Sshd], tmp_path: Path, transport: str
+) -> None:
+    port, behind = free_port(), free_port()
+    sshd = start_sshd(f"ListenAddress [::1]:{port}", f"ListenAddress [::1]:{behind}")
+    key = Path(sshd.known_hosts).read_text().partition(" ")[2]
+    known_hosts = tmp_path / "six"
+    known_hosts.write_text(f"[::1]:{port} {key}[::1]:{behind} {key}")
+    common = f"fleetaudit_transport={transport} ansible_user={sshd.host().user}"
+    common += f" ansible_ssh_private_key_file={sshd.key}"
+    inventory = tmp_path / "hosts"
+    inventory.write_text(
+        f"[::1]:{port} {common}\n"
+        f"web ansible_host=::1 ansible_port={port} {common}\n"
+        f"behind ansible_host=::1 ansible_port={behind} {common}"
+        f" ansible_ssh_common_args='-J {sshd.host().user}@[::1]:{port}'\n"
+        f"stranger ansible_host=::1 ansible_port={sshd.port} {common}\n"
+    )
+    code, found = collect(str(known_hosts), str(inventory), "none")
+    assert {name: line.get("status", "collected") for name, line in found.items()} == {
+        **dict.fromkeys(("::1", "web", "behind"), "collected"),
+        "stranger": "unreachable",
+    }
+    assert code == 3
