@@ -10,9 +10,8 @@ import click
 from fleetaudit.cli.console import say
 from fleetaudit.cli.options import Finite
 from fleetaudit.cli.recorded import RECORDED_STATE, open_recorded
-from fleetaudit.cli.wholefile import WholeFile
+from fleetaudit.cli.wholefile import write_whole
 from fleetaudit.derive import derive
-from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.inputs import contexts_of
 from fleetaudit.policy.learn import Learner
 from fleetaudit.policy.learn_rules import Threshold
@@ -78,18 +77,6 @@ def command(
     if output is None or output == "-":
         click.echo(text, nl=False)
     else:
-        _write(output, text.encode())
+        write_whole(output, text.encode())
         say(f"{visible(output)}: learnt from {seen} of {len(targets)} hosts; review it before you use it")
     return ExitCode.COMPLIANT
-
-
-def _write(path: str, data: bytes) -> None:
-    try:
-        file = WholeFile(path)
-        try:
-            file.write(data)
-            file.finish()
-        finally:
-            file.discard()
-    except OSError as error:
-        raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error

@@ -11,7 +11,7 @@ import click
 from fleetaudit import yamlio
 from fleetaudit.cli.console import say
 from fleetaudit.cli.options import Finite
-from fleetaudit.cli.wholefile import WholeFile
+from fleetaudit.cli.wholefile import write_whole
 from fleetaudit.derive import derive
 from fleetaudit.errors import ConfigError, PolicyError, Problem
 from fleetaudit.inputs import policy_files, read_bytes, read_policies
@@ -49,7 +49,7 @@ def command(paths: tuple[str, ...], shown: bool, require_coverage: float | None,
             say(f"error: coverage is {reached:.1f} %, wanted is {require_coverage:g} %")
             enough = False
     if junit is not None:
-        _write(junit, _junit(tested))
+        write_whole(junit, _junit(tested))
     return ExitCode.VIOLATIONS if failed or not enough else ExitCode.COMPLIANT
 
 
@@ -168,15 +168,3 @@ def _junit(tested: dict[str, tuple[TestCase, ...]]) -> bytes:
     ElementTree.indent(suites)
     document: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
-
-
-def _write(path: str, data: bytes) -> None:
-    try:
-        file = WholeFile(path)
-        try:
-            file.write(data)
-            file.finish()
-        finally:
-            file.discard()
-    except OSError as error:
-        raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error

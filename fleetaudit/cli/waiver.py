@@ -10,7 +10,7 @@ import click
 
 from fleetaudit import schema, yamlio
 from fleetaudit.cli.console import say
-from fleetaudit.cli.wholefile import WholeFile
+from fleetaudit.cli.wholefile import write_whole
 from fleetaudit.errors import ConfigError, Place, Problem
 from fleetaudit.inputs import read_bytes
 from fleetaudit.judgement import utc_now
@@ -54,12 +54,7 @@ def add_command(
     before = read_bytes(file).decode("utf-8") if path.exists() else _HEAD
     after = f"{before}{'' if before.endswith(chr(10)) else chr(10)}{written}"
     _check(before if path.exists() else "", after, file, written)
-    whole = WholeFile(file)
-    try:
-        whole.write(after.encode())
-        whole.finish()
-    finally:
-        whole.discard()
+    write_whole(file, after.encode())
     say(f"{visible(file)}: added")
     click.echo(written, nl=False)
     return ExitCode.COMPLIANT

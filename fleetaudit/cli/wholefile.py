@@ -7,6 +7,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from fleetaudit.errors import ConfigError, Problem
+from fleetaudit.text import visible
+
 
 class WholeFile:
     """A file being written beside its own path, under another name. Every method may raise OSError.
@@ -44,6 +47,19 @@ class WholeFile:
             self._stream.close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Have the file hold this and nothing else. Raises ConfigError, naming it, and leaves what was there."""
+    try:
+        file = WholeFile(path)
+        try:
+            file.write(data)
+            file.finish()
+        finally:
+            file.discard()
+    except OSError as error:
+        raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error
 
 
 def _umask() -> int:
