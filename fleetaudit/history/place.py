@@ -27,7 +27,7 @@ class StorePlace:
     @property
     def shown(self) -> str:
         """For messages."""
-        return visible(str(self.path)) if self.path else visible(masked(self.url))
+        return visible(str(self.path) if self.path else masked(self.url).replace("+psycopg", "", 1))
 
 
 def masked(text: str) -> str:

@@ -81,9 +81,10 @@ _RUN = (
 _LATEST = (RUNS.c.started_at.desc(), RUNS.c.id.desc())
 
 
-def runs(connection: Connection, last: int | None = None) -> list[StoredRun]:
-    """The runs, latest first; at most `last`."""
-    return [_run(row) for row in connection.execute(select(*_RUN).order_by(*_LATEST).limit(last))]
+def runs(connection: Connection, last: int | None = None, *, whole: bool = False) -> list[StoredRun]:
+    """The runs, latest first; at most `last`, with `whole` only those that were not cut short."""
+    query = select(*_RUN).where(RUNS.c.finished) if whole else select(*_RUN)
+    return [_run(row) for row in connection.execute(query.order_by(*_LATEST).limit(last))]
 
 
 def find_run(connection: Connection, name: str) -> StoredRun:

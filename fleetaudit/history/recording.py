@@ -26,6 +26,7 @@ from fleetaudit.history.schema import (
     VERDICTS,
 )
 from fleetaudit.history.store import Store, chunks, put
+from fleetaudit.history.times import told
 from fleetaudit.model import HostAudit, Result, Run, Summary, Verdict
 
 BATCH: Final = 500  # hosts in one transaction
@@ -164,13 +165,13 @@ class Recorder:
 def _look(audit: HostAudit, run: Run) -> _Look:
     outcome, snapshot = audit.outcome, audit.outcome.snapshot
     lasting, volatile = split(snapshot) if snapshot else (None, None)
-    told = snapshot.collected_at if snapshot else None
+    collected_at = snapshot.collected_at if snapshot else None
     sha256 = outcome.snapshot_sha256
     return _Look(
         host=outcome.host,
         status=outcome.status.value,
         detail=_clean(outcome.detail),
-        looked_at=(outcome.received_at or told or run.started_at)[:40],
+        looked_at=told(outcome.received_at) or told(collected_at) or run.started_at,
         snapshot_sha256=bytes.fromhex(sha256) if sha256 else None,
         lasting=lasting,
         volatile=volatile,

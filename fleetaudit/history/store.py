@@ -59,6 +59,14 @@ class Store:
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
                 yield connection
 
+    def shrink(self) -> None:
+        """Give the file's free pages back to the disk; PostgreSQL does so by itself. Raises StoreError."""
+        if self.place.path is not None:
+            with self._reported(), self._engine.connect() as connection:
+                driver: Any = connection.connection.dbapi_connection
+                driver.execute("PRAGMA incremental_vacuum").fetchall()
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Let go."""
         self._engine.dispose()

@@ -9,12 +9,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from fleetaudit.history.place import StorePlace
 from fleetaudit.history.store import Store, open_store
+from tests.history.keep import database
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +53,6 @@ def postgres() -> Iterator[str]:
             yield folder
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
-
-
-def database(folder: str) -> StorePlace:
-    """A new database."""
-    import psycopg
-
-    name = f"d{uuid4().hex[:12]}"
-    with psycopg.connect(host=folder, user="fleet", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return StorePlace(url=f"postgresql+psycopg://fleet@/{name}?host={folder}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,14 +1,16 @@
-"""Runs put into a store as `audit --store` does it."""
+"""Runs put into a store as `audit --store` does it, and databases to put them in."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from fleetaudit.history import recording
+from fleetaudit.history.place import StorePlace
 from fleetaudit.history.recording import Recorder
 from fleetaudit.history.store import Store
 from fleetaudit.judgement import report
@@ -70,3 +72,13 @@ def keep(
     else:
         recorder._flush()
     return recorder
+
+
+def database(folder: str) -> StorePlace:
+    """A new database."""
+    import psycopg
+
+    name = f"d{uuid4().hex[:12]}"
+    with psycopg.connect(host=folder, user="fleet", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return StorePlace(url=f"postgresql+psycopg://fleet@/{name}?host={folder}")

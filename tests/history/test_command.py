@@ -79,6 +79,73 @@ def test_a_store_that_fails_costs_no_report_and_no_pass(
     assert judge("--store", store) == 1  # a violation stays one
 
 
+def test_what_changed_since_when_and_who_listened_then(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out(code: int, *arguments: str) -> str:
+        capsys.readouterr()
+        assert main(["history", *arguments]) == code
+        return capsys.readouterr().out
+
+    save(clean() | {"collected_at": "2026-11-16T10:00:00Z"})
+    assert judge("--store") == 0
+    save(leaky() | {"collected_at": "2026-11-17T10:00:00Z"})
+    assert judge("--store") == 1
+    leak = "newly leaked: tcp 0.0.0.0:8080  to dash (www-data, leak)"
+    assert out(1, "diff") == f"{leak}  on web1\n"
+    assert out(1, "diff", "--by-host") == f"web1  {leak}\n"
+    assert out(0, "diff", "latest", "latest") == ""
+    assert out(0, "diff", "latest", "latest~1") == ""
+    (change,) = json.loads(out(1, "diff", "--format", "json"))["changes"]
+    assert (change["kind"], change["hosts"]) == ("newly leaked", ["web1"])
+    assert out(2, "diff", "--host", "db") == ""
+
+    first, *_ = out(1, "since", "shells", "web1").splitlines()
+    assert first.startswith("web1  shells: fail since ")
+    since = json.loads(out(1, "since", "p/shells", "web1", "--format", "json"))
+    assert (since["verdict"], since["runs"], since["before"]["verdict"]) == ("fail", 1, "pass")
+
+    monday = out(0, "listeners", "web1", "--port", "8080", "--at", "2026-11-16T12:00:00Z")
+    assert monday.splitlines()[1:] == ["  tcp 0.0.0.0:8080  python3.11 (www-data, pid 80, web.service)"]
+    tuesday = out(0, "listeners", "web1", "--port", "8080", "--at", "2026-11-17")
+    assert [line.split("  ")[1] for line in tuesday.splitlines() if line.startswith("web1")] == [
+        "2026-11-16T10:00:00.000Z",
+        "2026-11-17T10:00:00.000Z",
+    ]
+    assert "dash (www-data, leak, pid 81, web.service)" in tuesday
+    assert "nothing listened there" in out(0, "listeners", "web1", "--port", "81")
+    assert out(3, "listeners", "web1", "--at", "2026-11-15") == ""
+    (endpoint,) = json.loads(out(0, "listeners", "web1", "--format", "json"))["listeners"]
+    assert [it["pid"] for it in endpoint["processes"]] == [81, 80]
+
+    trend = out(0, "trend").splitlines()
+    assert [line.split("  ")[2] for line in trend] == [
+        "0 fail, 0 waived, 0 unknown, 0 error, 1 pass",
+        "1 fail (+1), 0 waived, 0 unknown, 0 error, 0 pass (-1)",
+    ]
+    assert "1 fail (+1)" in out(0, "trend", "--rule", "shells")
+
+    assert len(out(0, "prune", "--keep", "1", "--dry-run").splitlines()) == 1
+    assert len(out(0, "runs").splitlines()) == 2
+    assert len(out(0, "prune", "--keep", "1").splitlines()) == 1
+    assert len(out(0, "runs", "--format", "json").splitlines()) == 1
+    assert out(2, "prune") == ""
+
+
+def test_a_host_that_cannot_be_compared_is_no_host_without_change(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(clean("a"), clean("b"))
+    assert judge("--store") == 0
+    save(clean("a"), {"schema": "fleetaudit.outcome/1", "host": {"name": "b"}, "status": "timeout"})
+    assert judge("--store") == 3
+    capsys.readouterr()
+    assert main(["history", "diff"]) == 3
+    assert "b: not compared: timeout in run " in capsys.readouterr().err
+    assert main(["history", "listeners", "b"]) == 3
+    assert main(["history", "since", "shells", "b"]) == 3
+
+
 def test_mistakes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(clean())
     assert judge("--store", "mysql://x/y") == 2

@@ -22,7 +22,7 @@ from fleetaudit.history.reading import find_run, findings_of, hosts_of, normals,
 from fleetaudit.history.schema import CONTENTS, HOST_RUNS, JUDGEMENTS, METADATA, RUNS
 from fleetaudit.history.store import HEAD, VERSION_TABLE, Store, open_store
 from tests.build import NGINX, SHELL, process, socket
-from tests.history.keep import failed, host, keep
+from tests.history.keep import database, failed, host, keep
 
 LEAKY = host("web1", [socket(8080, (80, 81))], {80: process(), 81: process(SHELL, ppid=80)})
 PLAIN = host("web2", [socket(80, (9,))], {9: process(NGINX, user="root")})
@@ -171,6 +171,51 @@ def test_names_that_no_database_likes(store: Store) -> None:
     assert {it.name: it.detail for it in found} == {odd: "", "web3": "nul \\u0000 and \u202e"}
 
 
+# ---------------------------------------------------------------- PostgreSQL alone
+
+
+def test_a_server_that_goes_away_ends_the_recording_and_not_the_run(postgres: str) -> None:
+    import psycopg
+
+    place = database(postgres)
+    name = place.url.partition("@/")[2].partition("?")[0]
+
+    def drop(number: int) -> None:
+        if number == 2:
+            with psycopg.connect(host=postgres, user="fleet", dbname="postgres", autocommit=True) as admin:
+                admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    with open_store(place, create=True) as store:
+        recorder = keep(store, "r1", [PLAIN, LEAKY, failed("web3")], batch=1, between=drop)
+    assert f'database "{name}" does not exist' in str(recorder.failure)
+
+
+def test_a_connection_cut_in_a_transaction_leaves_nothing_of_it(postgres: str) -> None:
+    place = database(postgres)
+    with open_store(place, create=True) as store:
+        keep(store, "r1", [PLAIN])
+
+        def torn() -> None:
+            with store.writing() as connection:
+                connection.execute(text("DELETE FROM host_runs"))
+                (own,) = connection.execute(text("SELECT pg_backend_pid()")).one()
+                with store.reading() as admin:
+                    admin.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": own})
+                connection.execute(text("DELETE FROM runs"))
+
+        with pytest.raises(StoreError, match="terminating connection"):
+            torn()
+        with store.reading() as connection:
+            assert [it.name for it in hosts_of(connection, find_run(connection, "r1"))] == ["web2"]
+
+
+def test_a_server_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+    place = store_place(f"postgresql://ann:s3cret@/x?host={tmp_path}", tmp_path)
+    with pytest.raises(StoreError, match=r"^history postgresql://ann:\*\*\*@/x.*connection") as told:
+        open_store(place, create=True)
+    assert "s3cret" not in str(told.value)
+
+
 # ---------------------------------------------------------------- SQLite alone
 
 
@@ -286,7 +331,7 @@ def test_places(tmp_path: Path) -> None:
     assert store_place("sqlite:////var/h.db", tmp_path).path == Path("/var/h.db")
     url = store_place("postgres://ann:s3cret@db/x?password=more", tmp_path)
     assert url.url == "postgresql+psycopg://ann:s3cret@db/x?password=more"
-    assert url.shown == "postgresql+psycopg://ann:***@db/x?password=***"
+    assert url.shown == "postgresql://ann:***@db/x?password=***"
     assert masked("postgresql://a:p@ss@h/db") == "postgresql://a:***@h/db"
     with pytest.raises(ConfigError, match="--store web: is that a file"):
         store_place("web", tmp_path)
