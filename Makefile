@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: help demo test check lint types imports wheel-smoke agent agent-size bench-agent bench-fleet bench-policy clean
+.PHONY: help demo test check lint types imports wheel-smoke agent agent-size bench-agent bench-fleet bench-policy bench-history clean
 
 help:
 	@echo "make demo   install fleetaudit and audit a throw-away SSH fleet on this machine"
@@ -67,6 +67,9 @@ bench-fleet: $(PEERS)/.installed
 
 bench-policy: $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.policy_cost --peers $(PEERS)/bin/python $(BENCH_ARGS)
+
+bench-history: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.history_cost $(BENCH_ARGS)
 
 check: lint types imports test wheel-smoke
 

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from fleetaudit.model import Listener, Maybe, Missing, Owner, Process, Snapshot
+from fleetaudit.model import UNKNOWN, Inherited, Listener, Maybe, Owner, Process, Snapshot
 
 FORMAT: Final = 1
 EPHEMERAL: Final = "ephemeral"  # in place of a UDP port that the kernel chose
@@ -118,6 +118,10 @@ def _words(key: Sequence[str]) -> str:
 
 _HolderKey: TypeAlias = tuple[str, str, str, str, str, str]
 _EndpointKey: TypeAlias = tuple[str, str, str, str, str, str, str]
+_ORIGINS: Final[Mapping[Maybe[Inherited], str]] = {
+    UNKNOWN: UNKNOWN_WORD,
+    **{it: it.value for it in Inherited},
+}
 _NORMAL = msgspec.json.Decoder(Normal)
 _VOLATILE = msgspec.json.Decoder(Volatile)
 
@@ -165,8 +169,8 @@ def _volatile(
 ) -> bytes:
     rows = [
         (
-            sorted((it.inode, it.port if isinstance(it.port, int) else -1) for it in listeners),
-            sorted(_process_row(index[holder], owner) for holder, owner in some),
+            sorted([(it.inode, it.port if isinstance(it.port, int) else -1) for it in listeners]),
+            sorted([_process_row(index[holder], owner) for holder, owner in some]),
         )
         for listeners, some in zip(groups, held, strict=True)
     ]
@@ -183,35 +187,35 @@ def _process_row(holder: int, owner: Owner) -> tuple[int, int, int, tuple[int, .
 def _held(listeners: Iterable[Listener]) -> list[tuple[_HolderKey, Owner]]:
     found = []
     for listener in listeners:
-        found += [(_holder(owner, held_by=False), owner) for owner in listener.owners]
-        real = {owner.process.pid for owner in listener.owners}
-        found += [
-            (_holder(owner, held_by=True), owner)
-            for owner in listener.held_by
-            if owner.process.pid not in real
-        ]
+        found += [(_holder(owner, ""), owner) for owner in listener.owners]
+        if listener.held_by:
+            real = {owner.process.pid for owner in listener.owners}
+            found += [
+                (_holder(owner, "h"), owner) for owner in listener.held_by if owner.process.pid not in real
+            ]
     return found
 
 
-def _holder(owner: Owner, *, held_by: bool) -> _HolderKey:
+def _holder(owner: Owner, mark: str) -> _HolderKey:
     process = owner.process
-    inherited = owner.inherited
+    exe, unit, container = process.exe, process.unit, process.container
+    # As in the fingerprint of a finding: a user without a name is its number.
+    user = process.euid if process.user is None else process.user
+    if process.exe_deleted is True or process.exe_verified is False or process.shell is True:
+        mark = _marks(process) + mark
     return (
-        _word(process.exe),
-        _user(process),
-        _lasting(_word(process.unit)),
-        _container(process),
-        UNKNOWN_WORD if isinstance(inherited, Missing) else inherited.value,
-        ("d" if process.exe_deleted is True else "")
-        + ("u" if process.exe_verified is False else "")
-        + ("s" if process.shell is True else "")
-        + ("h" if held_by else ""),
+        exe if type(exe) is str else _word(exe),
+        user if type(user) is str else _word(user),
+        _lasting(unit if type(unit) is str else _word(unit)),
+        "" if container is None else _container(process),
+        _ORIGINS[owner.inherited],
+        mark,
     )
 
 
-def _user(process: Process) -> str:
-    """As in the fingerprint of a finding: a user without a name is its number."""
-    return _word(process.euid if process.user is None else process.user)
+def _marks(process: Process) -> str:
+    told = (process.exe_deleted is True, process.exe_verified is False, process.shell is True)
+    return "".join(mark for mark, holds in zip("dus", told, strict=True) if holds)
 
 
 def _container(process: Process) -> str:
@@ -240,13 +244,17 @@ def _place(listener: Listener) -> _EndpointKey:
     )
 
 
-def _scope(listeners: Iterable[Listener]) -> str:
+def _scope(listeners: Sequence[Listener]) -> str:
+    if len(listeners) == 1:
+        return _word(listeners[0].scope)
     return "/".join(sorted({_word(listener.scope) for listener in listeners}))
 
 
-def _states(listeners: Iterable[Listener]) -> list[str]:
+def _states(listeners: Sequence[Listener]) -> list[str]:
+    if len(listeners) == 1:
+        return [_word(listeners[0].owner_state)]
     return sorted({_word(listener.owner_state) for listener in listeners})
 
 
 def _word(value: Maybe[object]) -> str:
-    return UNKNOWN_WORD if isinstance(value, Missing) else "" if value is None else str(value)
+    return "" if value is None else UNKNOWN_WORD if value is UNKNOWN else str(value)
