@@ -12,14 +12,17 @@ import json
 import os
 import pty
 import shlex
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fleetaudit.report import RENDERERS
 from tests.conftest import Sshd, running_sshd
 
 USER = "fa-secretive"
@@ -112,6 +115,7 @@ class Ways:
         report = json.loads((written / "report.json").read_text())
         searched = {"tty": tty, "sshd.log": (self._sshd.directory / "log").read_bytes()}
         searched |= {str(path): path.read_bytes() for path in written.rglob("*") if path.is_file()}
+        searched |= _kept(written / "history.db")
         return {
             "exit": status,
             "host": report["hosts"][0]["status"],
@@ -136,11 +140,26 @@ class Ways:
 
 
 def _outputs(written: Path) -> list[str]:
-    outputs = [f"{kind}={written / f'report.{kind}'}" for kind in ("json", "jsonl", "csv", "text")]
+    formats = (name for name in RENDERERS if name != "xlsx")  # which is packed, and has what csv has
+    outputs = [f"{name}={written / f'report.{name}'}" for name in formats]
     words = [word for output in outputs for word in ("-o", output)]
     kept = ["--state", str(written / "state"), "--retry-file", str(written / "retry")]
+    kept += ["--store", str(written / "history.db")]
     kept += ["--snapshots", str(written / "snapshots.jsonl"), "--argv", "full"]
     return [*words, *kept, "-vvv", "--progress", "json", "--include-pass", "--ssh-config", "none"]
+
+
+def _kept(store: Path) -> dict[str, bytes]:
+    """What is packed in the history, unpacked."""
+    found: dict[str, bytes] = {}
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            for row in database.execute(f"SELECT * FROM {table}"):  # noqa: S608  (its own)
+                for value in row:
+                    with contextlib.suppress(zlib.error, TypeError):  # not packed
+                        found[f"history.db {table} {len(found)}"] = zlib.decompress(value)
+    return found
 
 
 def run(

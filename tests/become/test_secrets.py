@@ -18,6 +18,9 @@ OUTPUTS = {
     "stderr",
     "sshd.log",
     "snapshots.jsonl",
+    "report.sarif",
+    "report.csv-listeners",
+    "history.db",
 }
 
 
@@ -35,6 +38,7 @@ def test_passwords_that_work_are_seen_nowhere(found: dict[str, Any], way: str) -
     assert audit["leaks"] == []
     assert set(audit["files"]) >= OUTPUTS
     assert audit["journal_seen"]
+    assert sum(name.startswith("history.db ") for name in audit["files"]) >= 3
     assert audit["sudo_seen"], "the watcher was too slow to see sudo: its silence would prove nothing"
 
 
