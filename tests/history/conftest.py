@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,30 +31,32 @@ def postgres() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="fleetaudit-pg-", dir="/tmp") as folder:
         if user:
             shutil.chown(folder, user)
-        settings = f"-k {folder} -c listen_addresses='' -c fsync=off -c shared_buffers=16MB"
-        (quiet := Path(folder) / "pg_ctl.log").touch()
-        if user:
-            shutil.chown(quiet, user)
+        programs, environment = found[-1], os.environ | {"LC_ALL": "C.UTF-8"}
+        initdb = [str(programs / "initdb"), "-D", f"{folder}/data", "-U", "fleet", "-A", "trust", "-N"]
+        initdb += ["-E", "UTF8"]
+        subprocess.run(
+            initdb, user=user, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=60
+        )
+        # It ends with this process, however that ends.
+        server = ["setpriv", "--pdeathsig", "INT", str(programs / "postgres"), "-D", f"{folder}/data"]
+        server += ["-k", folder, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
+        with (
+            (Path(folder) / "log").open("wb") as log,
+            subprocess.Popen(server, user=user, cwd=folder, env=environment, stderr=log) as process,
+        ):
+            try:
+                _wait_for(programs / "pg_isready", folder, process)
+                yield folder
+            finally:
+                process.send_signal(signal.SIGINT)
 
-        def run(program: str, *arguments: str) -> None:
-            command = [str(found[-1] / program), *arguments]
-            subprocess.run(
-                command,
-                user=user,
-                check=True,
-                stdout=subprocess.DEVNULL,
-                timeout=60,
-                cwd=folder,
-                env=os.environ | {"LC_ALL": "C.UTF-8"},
-            )
 
-        data = f"{folder}/data"
-        run("initdb", "-D", data, "-U", "fleet", "-A", "trust", "-N", "-E", "UTF8")
-        run("pg_ctl", "-D", data, "-l", str(quiet), "-w", "-o", settings, "start")
-        try:
-            yield folder
-        finally:
-            run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+def _wait_for(pg_isready: Path, folder: str, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 30
+    while subprocess.run([pg_isready, "-q", "-h", folder], check=False, timeout=10).returncode:
+        if server.poll() is not None or time.monotonic() > end:
+            pytest.fail((Path(folder) / "log").read_text())
+        time.sleep(0.05)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
