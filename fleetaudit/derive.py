@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import lru_cache
-from operator import attrgetter
 from typing import TypeAlias
 
 from fleetaudit.cgroup import below, container_of, is_claimed, unit_of
@@ -29,8 +28,10 @@ from fleetaudit.model import (
     Snapshot,
 )
 from fleetaudit.model import HostStatus as Status
+from fleetaudit.quick import changed
 from fleetaudit.usr_merge import is_merged
 
+_Chain: TypeAlias = tuple[Process, ...]  # from the parent up
 _MAX_ANCESTORS = 64
 _LONGEST_ADDRESS = 45  # INET6_ADDRSTRLEN without its end
 _CARRIER_NAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
@@ -49,12 +50,13 @@ def derive(outcome: Outcome) -> Outcome:
     root = _root_of(snapshot) if outcome.context.boundary is Boundary.CONTAINER else ""
     merged = is_merged(snapshot.os_id, snapshot.os_version, snapshot.processes.values())
     processes = {pid: _placed(process, root, merged) for pid, process in snapshot.processes.items()}
+    known: dict[int, _Chain] = {}
     inside = [item for item in snapshot.listeners if not _lies_outside(item, outcome.context.boundary)]
     snapshot = replace(
         snapshot,
         coverage=coverage,
         processes=processes,
-        listeners=tuple(_listener(item, processes) for item in inside),
+        listeners=tuple(_listener(item, processes, known) for item in inside),
     )
     status = Status.OK if coverage.complete else Status.PARTIAL
     detail = "" if coverage.complete else "; ".join(_sentence(gap) for gap in coverage.gaps)
@@ -158,11 +160,11 @@ def _placed(process: Process, root: str, merged: Maybe[bool]) -> Process:
     """
     merged = merged if process.exe_verified is True else UNKNOWN
     if not isinstance(process.cgroup, str):
-        return _with(process, usr_merged=merged)
+        return changed(process, usr_merged=merged)
     short = len(process.cgroup) + len(root) <= _REMEMBERED_LENGTH
     read = _read_cgroup if short else _read_cgroup.__wrapped__
     unit, user_unit, container, runtime, pod = read(process.cgroup, root)
-    return _with(
+    return changed(
         process,
         unit=unit if process.unit is UNKNOWN else process.unit,
         user_unit=user_unit if process.user_unit is UNKNOWN else process.user_unit,
@@ -171,19 +173,6 @@ def _placed(process: Process, root: str, merged: Maybe[bool]) -> Process:
         pod=pod,
         usr_merged=merged,
     )
-
-
-_FIELDS = tuple(field.name for field in fields(Process))
-_PLACES = {name: place for place, name in enumerate(_FIELDS)}
-_VALUES = attrgetter(*_FIELDS)
-
-
-def _with(process: Process, **changes: object) -> Process:
-    """As dataclasses.replace, at a third of its cost: every process of every host comes here."""
-    values = list(_VALUES(process))
-    for name, value in changes.items():
-        values[_PLACES[name]] = value
-    return Process(*values)
 
 
 # Hosts choose the text: bounded in length too.
@@ -206,13 +195,13 @@ def _read_cgroup(path: str, root: str) -> tuple[_Words, _Words, _Words, _Words, 
     return *unit_of(inside), *told
 
 
-def _listener(item: Listener, processes: Mapping[int, Process]) -> Listener:
-    owners = [_with_ancestors(owner, processes) for owner in item.owners]
+def _listener(item: Listener, processes: Mapping[int, Process], known: dict[int, _Chain]) -> Listener:
+    owners = [_with_ancestors(owner, processes, known) for owner in item.owners]
     holders = {owner.process.pid: owner for owner in owners}
-    return replace(
+    return changed(
         item,
         owners=tuple(_with_origin(owner, holders, processes) for owner in owners),
-        held_by=tuple(_with_ancestors(owner, processes) for owner in item.held_by),
+        held_by=tuple(_with_ancestors(owner, processes, known) for owner in item.held_by),
         scope=scope_of(item.address, item.family, item.device),
         ephemeral=_ephemeral(item),
     )
@@ -230,8 +219,28 @@ def _ephemeral(item: Listener) -> Maybe[bool]:
 # ---------------------------------------------------------------- ancestry
 
 
-def _with_ancestors(owner: Owner, processes: Mapping[int, Process]) -> Owner:
+def _with_ancestors(owner: Owner, processes: Mapping[int, Process], known: dict[int, _Chain]) -> Owner:
     process = processes.get(owner.process.pid, owner.process)
+    chain, cut = _lineage(process, processes, known)
+    return Owner(process, owner.fds, chain, cut, cloexec=owner.cloexec)
+
+
+def _lineage(
+    process: Process, processes: Mapping[int, Process], known: dict[int, _Chain]
+) -> tuple[_Chain, bool]:
+    """The ancestors of a process, and whether the chain is cut. Chains that are whole are `known` by pid."""
+    parent = process.ppid
+    above = known.get(parent) if isinstance(parent, int) else None
+    if isinstance(parent, int) and above is not None and len(above) < _MAX_ANCESTORS:
+        chain = (processes[parent], *above)  # the process is not in it: it ends at the first of all
+        return chain, is_reparented(process, chain)
+    chain, cut = _climb(process, processes)
+    if not cut:
+        known.update((link.pid, chain[place + 1 :]) for place, link in enumerate(chain))
+    return chain, cut
+
+
+def _climb(process: Process, processes: Mapping[int, Process]) -> tuple[_Chain, bool]:
     chain: list[Process] = []
     seen = {process.pid}
     current, cut = process, False
@@ -249,7 +258,7 @@ def _with_ancestors(owner: Owner, processes: Mapping[int, Process]) -> Owner:
         seen.add(parent)
         chain.append(current)
     cut = cut or any(is_reparented(link, chain[place:]) for place, link in enumerate([process, *chain]))
-    return Owner(process, owner.fds, tuple(chain), cut, cloexec=owner.cloexec)
+    return tuple(chain), cut
 
 
 def is_reparented(process: Process, ancestors: Sequence[Process]) -> bool:

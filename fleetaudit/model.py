@@ -12,6 +12,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, TypeAlias, TypeVar
 
+from fleetaudit.quick import quick
+
 T = TypeVar("T")
 
 
@@ -201,6 +203,7 @@ class Coverage:
     vanished: Maybe[int] = UNKNOWN
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NetworkNamespace:
     """A network namespace; `host` is the agent's own at start. `ephemeral_ports` is (first, last)."""
@@ -212,6 +215,7 @@ class NetworkNamespace:
     outside: bool = False  # owned by nobody inside the audited container
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process, as read through its pinned /proc directory.
@@ -247,15 +251,16 @@ class Process:
     unit: Maybe[str | None] = UNKNOWN
     user_unit: Maybe[str | None] = UNKNOWN
     container: Maybe[str | None] = UNKNOWN
-    runtime: Maybe[str | None] = UNKNOWN  # the container's engine, derived from the cgroup like the next
-    pod: Maybe[str | None] = UNKNOWN  # UID of the container's Kubernetes pod
     shell: Maybe[bool] = UNKNOWN
     self_audit: Maybe[bool] = UNKNOWN  # `self` on the wire: the audit's own process
     listen_fds: Maybe[bool] = UNKNOWN  # LISTEN_FDS and LISTEN_PID name this process
     inherited: Maybe[str] = UNKNOWN  # a hint from the host, used where ancestry cannot decide
+    runtime: Maybe[str | None] = UNKNOWN  # the container's engine, derived from the cgroup like the next
+    pod: Maybe[str | None] = UNKNOWN  # UID of the container's Kubernetes pod
     usr_merged: Maybe[bool] = UNKNOWN  # derived: whether `exe` in /usr/bin is also in /bin, and so on
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A process that holds a socket, by which descriptors, and how it came to it.
@@ -274,6 +279,7 @@ class Owner:
     cloexec: Maybe[tuple[int, ...]] = UNKNOWN  # those of `fds` that a started program does not get
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Listener:
     """One listening socket: one inode, one row, all its owners.
@@ -353,6 +359,7 @@ class Outcome:
 # ---------------------------------------------------------------- results
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Why a rule did not simply pass: one listener (or none), the owners concerned, and a reason.

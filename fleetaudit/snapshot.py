@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import astuple
 
 from fleetaudit.errors import OutputError
 from fleetaudit.model import (
@@ -44,6 +45,17 @@ from fleetaudit.wire import (
 )
 
 T = TypeVar("T")
+
+_FIELDS = WireProcess.__struct_fields__
+_NAMESPACES = _FIELDS.index("namespaces")
+# Fields for which null can only mean that the agent could not tell.
+_NEVER_NONE = tuple(
+    _FIELDS.index(name)
+    for name in (
+        *("ppid", "start_time", "started_at", "session", "comm", "exe_verified", "exe_file", "shell"),
+        *("uid", "euid", "gid", "capabilities", "self_audit", "listen_fds", "inherited"),
+    )
+)
 
 # Made here, by the one thread that imports: msgspec 0.22 crashes the interpreter when several threads are
 # the first to decode into a struct at the same time, as the hosts of a fleet are.
@@ -244,36 +256,11 @@ def _owner(process: Process, items: list[WireOwner]) -> Owner:
 
 
 def _process(pid: int, wire: WireProcess) -> Process:
-    return Process(
-        pid=pid,
-        ppid=_known(wire.ppid),
-        start_time=_known(wire.start_time),
-        comm=_known(wire.comm),
-        exe=_maybe(wire.exe),
-        exe_deleted=_maybe(wire.exe_deleted),
-        exe_verified=_known(wire.exe_verified),
-        exe_file=_known(wire.exe_file),
-        exe_in_container=_maybe(wire.exe_in_container),
-        argv=_maybe(wire.argv),
-        argv_cut=wire.argv_cut,
-        uid=_known(wire.uid),
-        euid=_known(wire.euid),
-        user=_maybe(wire.user),
-        gid=_known(wire.gid),
-        group=_maybe(wire.group),
-        session=_known(wire.session),
-        started_at=_known(wire.started_at),
-        tty=_maybe(wire.tty),
-        loginuid=_maybe(wire.loginuid),
-        capabilities=_known(wire.capabilities),
-        lsm=_maybe(wire.lsm),
-        namespaces=tuple(sorted(wire.namespaces.items())) if wire.namespaces else UNKNOWN,
-        cgroup=_maybe(wire.cgroup),
-        unit=_maybe(wire.unit),
-        user_unit=_maybe(wire.user_unit),
-        container=_maybe(wire.container),
-        shell=_known(wire.shell),
-        self_audit=_known(wire.self_audit),
-        listen_fds=_known(wire.listen_fds),
-        inherited=_known(wire.inherited),
-    )
+    """The fields of a process are on the wire in the order of the model's."""
+    values: list[Any] = [UNKNOWN if value is UNSET else value for value in astuple(wire)]
+    for place in _NEVER_NONE:
+        if values[place] is None:
+            values[place] = UNKNOWN
+    if values[_NAMESPACES] is not UNKNOWN:
+        values[_NAMESPACES] = tuple(sorted(wire.namespaces.items())) if wire.namespaces else UNKNOWN
+    return Process(pid, *values)

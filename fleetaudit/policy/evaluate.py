@@ -145,7 +145,7 @@ def _case(
 
 def _selected(compiled: CompiledRule, view: HostView, outcome: Outcome) -> tuple[Truth, ...]:
     """What the rule says of each listener. Its expression is asked last, about what may still be selected."""
-    found = tuple(compiled.selector.match(listener, view) for listener in view.listeners)
+    found = compiled.selector.match_all(view)
     expression = compiled.expression
     if expression is None:
         return found

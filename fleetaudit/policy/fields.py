@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
@@ -80,6 +81,13 @@ OWNER_FIELDS: Final[Mapping[str, Field[Owner]]] = MappingProxyType(
     }
 )
 
+# Fields that processes of one kind have in common, and what of a process decides them.
+OF_KIND: Final = frozenset(OWNER_FIELDS) - {"argv", "pid", "inherited"}
+kind_of: Final[Callable[[Process], tuple[object, ...]]] = attrgetter(
+    *("exe", "exe_deleted", "exe_verified", "exe_in_container", "usr_merged", "comm", "shell", "self_audit"),
+    *("user", "euid", "uid", "group", "gid", "unit", "user_unit", "container", "cgroup"),
+)
+
 
 def _known_word(value: object, words: tuple[str, ...]) -> object:
     """A word that fleetaudit does not know could mean anything: it neither matches nor differs."""
@@ -145,5 +153,14 @@ LISTENER_FIELDS: Final[Mapping[str, Field[Listener]]] = MappingProxyType(
         "ephemeral": Field(Kind.FLAG, lambda item: (item.ephemeral,)),
     }
 )
+OF_LISTENER_KIND: Final = frozenset({"protocol", "state", "scope", "device", "ephemeral"})
+_listener_kind: Final[Callable[[Listener], tuple[object, ...]]] = attrgetter(*sorted(OF_LISTENER_KIND))
+
+
+def listener_kind_of(listener: Listener) -> tuple[object, ...]:
+    """Equal for listeners of one kind: of one namespace, with the fields of `OF_LISTENER_KIND` in common."""
+    return (id(listener.netns), *_listener_kind(listener))
+
+
 # Read from a listener's owners: some owner has it.
 VIA_OWNERS: Final = ("unit", "container")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
@@ -11,6 +11,8 @@ from fleetaudit.model import UNKNOWN, Listener, Missing, NetworkNamespace, Owner
 from fleetaudit.policy.fields import (
     LISTENER_FIELDS,
     NETWORK_PROTOCOLS,
+    OF_KIND,
+    OF_LISTENER_KIND,
     OWNER_FIELDS,
     STATES,
     VIA_OWNERS,
@@ -56,6 +58,7 @@ class OwnerMatcher:
     """Every field named must match. `kernel` entries match kernel-owned sockets only.
 
     `short` are the executables it names below /bin, /sbin or /lib: on a host with merged /usr also in /usr.
+    `of_kind`: of processes of one kind it says the same (`fields.kind_of`).
     """
 
     tests: tuple[tuple[str, Test], ...]
@@ -63,6 +66,7 @@ class OwnerMatcher:
     kernel: bool
     text: str
     short: frozenset[str | int] = frozenset()
+    of_kind: bool = False
 
     def match(self, owner: Owner, trust: Trust) -> Truth:
         """Whether this owner matches, trusting its executable path as far as `trust` says."""
@@ -152,12 +156,24 @@ def compile_owner(spec: Mapping[str, object], path: Path, bindings: Bindings) ->
         relatives=tuple(relatives),
         kernel=kernel,
         text="the kernel" if kernel else ", ".join(words),
+        of_kind=not relatives and all(name in OF_KIND for name, _ in tests),
         short=frozenset(path for path in short if isinstance(path, str) and has_long_name(path)),
     )
 
 
 class Surroundings(Protocol):
     """What a selector must know of the host besides the listener itself."""
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """Every listener."""
+
+    @property
+    def kinds(self) -> Mapping[int, int]:
+        """Numbers of the kinds of processes and of listeners, by id()."""
+
+    def places(self, ports: frozenset[str | int]) -> Iterable[int]:
+        """Where in `listeners` those with these ports are, and those without a port; of no ports: all."""
 
     def owners_known(self, listener: Listener) -> bool:
         """Whether every owner of the listener was seen."""
@@ -171,6 +187,7 @@ class Selector:
     """Which listeners a rule is about. Without a `listeners` key: every listener there is."""
 
     tests: tuple[tuple[str, Test], ...] = ()
+    kind_tests: tuple[tuple[str, Test], ...] = ()  # of fields that listeners of one kind have in common
     netns: NetnsTest = field(default=lambda _netns: True)
     owner: OwnerMatcher | None = None
     approved: bool | None = None
@@ -178,23 +195,35 @@ class Selector:
 
     def match(self, listener: Listener, around: Surroundings) -> Truth:
         """Whether the selector selects the listener; None when the snapshot does not say."""
+        return self._match(listener, around, {})
+
+    def match_all(self, around: Surroundings) -> tuple[Truth, ...]:
+        """What `match` says of each listener of the host; what depends on its kind is asked once a kind."""
+        found: list[Truth] = [False] * len(around.listeners)
+        known: dict[int, Truth] = {}
+        for place in around.places(self.ports):
+            found[place] = self._match(around.listeners[place], around, known)
+        return tuple(found)
+
+    def _match(self, listener: Listener, around: Surroundings, known: dict[int, Truth]) -> Truth:
         if self.ports and isinstance(listener.port, int) and listener.port not in self.ports:
             return False  # what most rules say of most listeners, for little
-        found: Truth = True
-        for name, test in self.tests:
-            truth = _listener_field(name, test, listener, around)
-            if truth is False:
-                return False
-            if truth is None:
-                found = None
-        found = all_of((found, self.netns(listener.netns)))
+        found = _all_hold(self.tests, listener, around)
         if found is False:
             return False
-        if listener.state not in (*STATES, UNKNOWN):
-            found = None  # in such a state it may not be a listener at all
-        if self.owner is None and self.approved is None:
+        kind = around.kinds.get(id(listener))
+        if kind is None or kind not in known:
+            known[-1 if kind is None else kind] = self._of_kind(listener, around)
+        found = all_of((found, known[-1 if kind is None else kind]))
+        if found is False or (self.owner is None and self.approved is None):
             return found
         return all_of((found, self._by_owner(listener, around), self._by_approval(listener, around)))
+
+    def _of_kind(self, listener: Listener, around: Surroundings) -> Truth:
+        """What is the same for all listeners of one kind (`fields.listener_kind_of`)."""
+        found = all_of((_all_hold(self.kind_tests, listener, around), self.netns(listener.netns)))
+        # In another state it may not be a listener at all.
+        return None if found and listener.state not in (*STATES, UNKNOWN) else found
 
     def _by_owner(self, listener: Listener, around: Surroundings) -> Truth:
         if self.owner is None:
@@ -209,6 +238,17 @@ class Selector:
             return True
         approved = around.approved(listener)
         return approved if self.approved else negate(approved)
+
+
+def _all_hold(tests: Sequence[tuple[str, Test]], listener: Listener, around: Surroundings) -> Truth:
+    found: Truth = True
+    for name, test in tests:
+        truth = _listener_field(name, test, listener, around)
+        if truth is False:
+            return False
+        if truth is None:
+            found = None
+    return found
 
 
 def _listener_field(name: str, test: Test, listener: Listener, around: Surroundings) -> Truth:
@@ -245,7 +285,8 @@ def compile_selector(spec: Mapping[str, object] | None, path: Path, bindings: Bi
             tests.append((name, compile_value(value, Kind.TEXT, (*path, name), bindings)))
     owner, approved = spec.get("owner"), spec.get("approved")
     return Selector(
-        tests=tuple(sorted(tests, key=_turn)),
+        tests=tuple(sorted((item for item in tests if item[0] not in OF_LISTENER_KIND), key=_turn)),
+        kind_tests=tuple(sorted((item for item in tests if item[0] in OF_LISTENER_KIND), key=_turn)),
         netns=_compile_netns(spec.get("netns", "host"), (*path, "netns"), bindings),
         owner=compile_owner(owner, (*path, "owner"), bindings) if isinstance(owner, Mapping) else None,
         approved=approved if isinstance(approved, bool) else None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from fleetaudit.model import UNKNOWN, Gap, Listener, Missing, NetworkNamespace, Snapshot
-from fleetaudit.policy.fields import PROTOCOLS
+from fleetaudit.policy.fields import PROTOCOLS, kind_of, listener_kind_of
 from fleetaudit.policy.truth import Truth
+
+T = TypeVar("T")
 
 # What each gap code may hide. Owners, holders of listeners that were seen: "any", or "queued" ones. (A
 # descriptor in flight waits in a unix socket, in whichever namespace that is: who did not look at the unix
@@ -37,12 +39,26 @@ class HostView:
 
     A *ghost* is a listener that a gap may hide: what is known of it is set, everything else is UNKNOWN. A
     selector that does not rule the ghost out is touched by the gap.
+
+    `kinds` numbers processes and listeners by id(). Of those with one number, a rule that looks at
+    nothing but what makes the kind (`fields.kind_of`, `fields.listener_kind_of`) says the same.
     """
 
     listeners: tuple[Listener, ...]
     owner_gaps: tuple[Gap, ...] = ()
     ghosts: tuple[tuple[Gap, Listener], ...] = ()
     approvals: Mapping[int, Truth] = field(default_factory=dict)  # by id() of the listener
+    kinds: Mapping[int, int] = field(default_factory=dict)
+    by_port: Mapping[int | None, Sequence[int]] = field(
+        default_factory=dict
+    )  # places of listeners; None: no port
+
+    def places(self, ports: frozenset[str | int]) -> Iterable[int]:
+        """Where in `listeners` those with these ports are, and those without a port; of no ports: all."""
+        if not ports or not self.by_port:
+            return range(len(self.listeners))
+        named = (port for port in ports if isinstance(port, int))
+        return [place for port in (None, *named) for place in self.by_port.get(port, ())]
 
     def doubt(self, listener: Listener) -> str:
         """Why not every holder of the listener may have been seen; empty when all were."""
@@ -74,7 +90,25 @@ def view_of(snapshot: Snapshot) -> HostView:
         listeners=snapshot.listeners,
         owner_gaps=tuple(gap for gap in gaps if _hides_owners(gap)),
         ghosts=tuple((gap, _ghost(gap, names)) for gap in gaps),
+        kinds={
+            **_numbered(snapshot.processes.values(), kind_of),
+            **_numbered(snapshot.listeners, listener_kind_of),
+        },
+        by_port=_places(snapshot.listeners),
     )
+
+
+def _numbered(items: Iterable[T], kind: Callable[[T], tuple[object, ...]]) -> Mapping[int, int]:
+    numbers: dict[tuple[object, ...], int] = {}
+    return {id(item): numbers.setdefault(kind(item), len(numbers)) for item in items}
+
+
+def _places(listeners: Sequence[Listener]) -> Mapping[int | None, Sequence[int]]:
+    found: dict[int | None, list[int]] = {}
+    for place, listener in enumerate(listeners):
+        port = listener.port
+        found.setdefault(port if isinstance(port, int) else None, []).append(place)
+    return found
 
 
 def _hides_owners(gap: Gap) -> bool:

@@ -395,3 +395,25 @@ def test_ephemeral_datagram_sockets() -> None:
     derived = outcome(snapshot(sockets, {80: process()})).snapshot
     assert derived is not None
     assert {item.port: item.ephemeral for item in derived.listeners} == {40000: True, 53: False, 40001: False}
+
+
+PARENTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=9, max_size=9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PARENTS)
+def test_ancestry_does_not_depend_on_who_else_was_asked(parents: list[tuple[int, int]]) -> None:
+    """Chains are remembered: in any forest, with rings and dead parents, each is what it is alone."""
+    processes = {
+        pid: {**process(PYTHON, ppid=parent), "session": session}
+        for pid, (parent, session) in enumerate(parents, 1)
+    }
+    together = outcome(
+        snapshot([socket(100 + pid, [pid], inode=pid) for pid in processes], processes)
+    ).snapshot
+    assert together is not None
+    for listener in together.listeners:
+        (pid,) = (owner.process.pid for owner in listener.owners)
+        alone = outcome(snapshot([socket(100 + pid, [pid], inode=pid)], processes)).snapshot
+        assert alone is not None
+        assert listener.owners == alone.listeners[0].owners

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fleetaudit.model import Finding, Verdict
+from fleetaudit.model import Finding, Owner, Verdict
 from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, one_by_one
-from fleetaudit.policy.checks.entries import compile_entries, reason_of, undecided, verdicts
+from fleetaudit.policy.checks.entries import compile_entries, matching, reason_of, undecided
 from fleetaudit.policy.checks.wording import names_of, nearest, way_of
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
+from fleetaudit.policy.truth import Truth
 from fleetaudit.policy.values import Bindings, Path
 
 
@@ -24,15 +25,16 @@ class AllowOwners:
 
     def judge(self, case: Case) -> Iterator[Finding]:
         """One finding per listener with a holder that no entry allows, or may not allow."""
-        return judge_groups(case, lambda group: self._listener(case, group), one_by_one)
+        ask = matching(case.view, self.entries, Trust.ALLOW)
+        return judge_groups(case, lambda group: self._listener(case, group, ask), one_by_one)
 
-    def _listener(self, case: Case, group: Group) -> Finding | None:
+    def _listener(self, case: Case, group: Group, ask: Callable[[Owner], Truth]) -> Finding | None:
         (listener,) = group
         if listener.owner_state == "kernel" and not holders(group):
             if any(entry.kernel for entry in self.entries):
                 return None
             return Finding(Verdict.FAIL, "the kernel owns it, and no entry says {kernel: true}", listener)
-        judged = verdicts(holders(group), self.entries, Trust.ALLOW)
+        judged = [(owner, ask(owner)) for owner in holders(group)]
         foreign = tuple(owner for owner, allowed in judged if allowed is False)
         if foreign:
             miss = nearest(self.entries, foreign[0], Trust.ALLOW)

@@ -96,4 +96,6 @@ def one_by_one(listeners: Sequence[Listener]) -> tuple[Group, ...]:
 
 def holders(listeners: Sequence[Listener]) -> tuple[Owner, ...]:
     """Everybody who holds one of the sockets, or could receive it: owners and `held_by`."""
+    if len(listeners) == 1 and not listeners[0].held_by:
+        return listeners[0].owners  # nearly always
     return tuple(owner for listener in listeners for owner in (*listener.owners, *listener.held_by))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fleetaudit.model import Finding, Verdict
+from fleetaudit.model import Finding, Owner, Verdict
 from fleetaudit.policy.checks.base import Case, Group, holders, judge_groups, one_by_one
-from fleetaudit.policy.checks.entries import compile_entries, reason_of, undecided, verdicts
+from fleetaudit.policy.checks.entries import compile_entries, matching, reason_of, undecided
 from fleetaudit.policy.checks.wording import names_of, wanted, way_of
 from fleetaudit.policy.matchers import OwnerMatcher, Trust
+from fleetaudit.policy.truth import Truth
 from fleetaudit.policy.values import Bindings, Path
 
 
@@ -24,11 +25,12 @@ class DenyOwners:
 
     def judge(self, case: Case) -> Iterator[Finding]:
         """One finding per listener with a holder that an entry denies, or may deny."""
-        return judge_groups(case, lambda group: self._listener(case, group), one_by_one)
+        ask = matching(case.view, self.entries, Trust.DENY)
+        return judge_groups(case, lambda group: self._listener(case, group, ask), one_by_one)
 
-    def _listener(self, case: Case, group: Group) -> Finding | None:
+    def _listener(self, case: Case, group: Group, ask: Callable[[Owner], Truth]) -> Finding | None:
         (listener,) = group
-        judged = verdicts(holders(group), self.entries, Trust.DENY)
+        judged = [(owner, ask(owner)) for owner in holders(group)]
         denied = tuple(owner for owner, found in judged if found)
         if denied:
             met = [entry for entry in self.entries if any(entry.match(owner, Trust.DENY) for owner in denied)]

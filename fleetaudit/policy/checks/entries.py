@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fleetaudit.model import Finding, Listener, Owner, Verdict
 from fleetaudit.policy.checks.base import Case
@@ -10,13 +10,28 @@ from fleetaudit.policy.checks.wording import names_of, undecided_fields
 from fleetaudit.policy.matchers import OwnerMatcher, Trust, compile_owner
 from fleetaudit.policy.truth import Truth, any_of
 from fleetaudit.policy.values import Bindings, Path
+from fleetaudit.policy.view import HostView
 
 
-def verdicts(
-    owners: Sequence[Owner], entries: Sequence[OwnerMatcher], trust: Trust
-) -> tuple[tuple[Owner, Truth], ...]:
-    """Each owner with whether some entry matches it."""
-    return tuple((owner, any_of(entry.match(owner, trust) for entry in entries)) for owner in owners)
+def matching(view: HostView, entries: Sequence[OwnerMatcher], trust: Trust) -> Callable[[Owner], Truth]:
+    """Asks whether some entry matches an owner; of many processes of one kind only once, where that does."""
+
+    def ask(owner: Owner) -> Truth:
+        return any_of(entry.match(owner, trust) for entry in entries)
+
+    if not all(entry.of_kind for entry in entries):
+        return ask
+    known: dict[int, Truth] = {}
+
+    def ask_of_kind(owner: Owner) -> Truth:
+        kind = view.kinds.get(id(owner.process))
+        if kind is None:
+            return ask(owner)
+        if kind not in known:
+            known[kind] = ask(owner)
+        return known[kind]
+
+    return ask_of_kind
 
 
 def undecided(
