@@ -24,7 +24,7 @@ from fleetaudit.pacing import Gate, Pace
 from fleetaudit.snapshot import check, decode_line
 from fleetaudit.text import visible
 from fleetaudit.transport import Transports
-from fleetaudit.wire import OUTCOME_SCHEMA, WireInventory, WireOutcome, WireOutcomeHost
+from fleetaudit.wire import OUTCOME_SCHEMA, WireOutcome, WireOutcomeHost, inventory_of
 
 DETAIL_LENGTH = 500
 # Before trying a lost connection again; doubled each time, and up to half of it more or less, so that
@@ -271,7 +271,7 @@ def snapshot_line(
         if agent["stale"] is None:
             del agent["stale"]
     document["host"]["name"] = host.name
-    document["inventory"] = _inventory(host.context)
+    document["inventory"] = inventory_of(host.context)
     document["received_at"] = received_at
     return _encode(document)
 
@@ -284,7 +284,7 @@ def outcome_line(outcome: Outcome) -> bytes:
             host=WireOutcomeHost(outcome.host),
             status=outcome.status,
             detail=outcome.detail,
-            inventory=_inventory(outcome.context),
+            inventory=inventory_of(outcome.context),
             received_at=outcome.received_at,
         )
     )
@@ -292,12 +292,8 @@ def outcome_line(outcome: Outcome) -> bytes:
 
 def context_digest(context: HostContext) -> str:
     """The same for two contexts exactly when policies see no difference between them."""
-    inventory = msgspec.json.encode(_inventory(context), enc_hook=_plain, order="deterministic")
+    inventory = msgspec.json.encode(inventory_of(context), enc_hook=_plain, order="deterministic")
     return hashlib.sha256(inventory).hexdigest()[:16]
-
-
-def _inventory(context: HostContext) -> WireInventory:
-    return WireInventory(context.groups, dict(context.variables), context.boundary)
 
 
 def _encode(value: object) -> bytes:

@@ -15,11 +15,12 @@ from typing import BinaryIO, Final
 
 from fleetaudit import inventory, yamlio
 from fleetaudit.errors import ConfigError, Place, PolicyError, Problem
+from fleetaudit.files import Files
 from fleetaudit.model import HostContext, Source
 from fleetaudit.policy import waiver_files
 from fleetaudit.policy.load import load, resolve
 from fleetaudit.policy.model import Policy
-from fleetaudit.policy.resolve import Resolved
+from fleetaudit.policy.resolve import Reader, Resolved
 from fleetaudit.policy.waivers import Waiver
 from fleetaudit.text import visible
 from fleetaudit.yamlio import Document
@@ -35,18 +36,39 @@ def read_bytes(path: str) -> bytes:
         raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error
 
 
-def policy_files(paths: Sequence[str]) -> tuple[str, ...]:
+class Disk:
+    """The files of this machine."""
+
+    def expand(self, path: str) -> list[str]:
+        """The policy files that a `-p` argument stands for. Raises PolicyError."""
+        return _files_of(path)
+
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """What is in a file; of one with more than `most` bytes, one byte more. Raises ConfigError."""
+        if most is None:
+            return read_bytes(path)
+        try:
+            with Path(path).open("rb") as stream:
+                return stream.read(most + 1)
+        except OSError as error:
+            raise ConfigError(Problem(f"{visible(path)}: {error.strerror or error}")) from error
+
+
+DISK: Final = Disk()
+
+
+def policy_files(paths: Sequence[str], files: Files = DISK) -> tuple[str, ...]:
     """The policy files of `-p` arguments: a directory stands for the *.yaml directly in it, less tests."""
-    files: list[str] = []
+    found: list[str] = []
     problems: list[Problem] = []
     for path in paths:
         try:
-            files += _files_of(path)
+            found += files.expand(path)
         except PolicyError as error:
             problems += error.problems
     if problems:
         raise PolicyError(problems)
-    return tuple(dict.fromkeys(files))
+    return tuple(dict.fromkeys(found))
 
 
 def _files_of(path: str) -> list[str]:
@@ -82,14 +104,15 @@ def packs(folder: Path) -> list[str]:
     return sorted(names | {str(item.parent.relative_to(folder)) for item in found if item.parent != folder})
 
 
-def read_policies(paths: Sequence[str], *, bases: bool = False) -> tuple[Policy, ...]:
+def read_policies(paths: Sequence[str], *, bases: bool = False, files: Files = DISK) -> tuple[Policy, ...]:
     """Every policy named, less those that another one extends, unless `bases` asks for them too.
 
     Raises ConfigError with every problem of every file.
     """
-    documents, problems = _documents(policy_files(paths))
+    documents, problems = _documents(policy_files(paths, files), files)
+    beside = _beside(files)
     try:
-        policies = load(documents, read_beside, bases=bases) if documents or not problems else ()
+        policies = load(documents, beside, bases=bases) if documents or not problems else ()
     except PolicyError as error:
         problems += error.problems
         policies = ()
@@ -99,14 +122,14 @@ def read_policies(paths: Sequence[str], *, bases: bool = False) -> tuple[Policy,
 
 
 def read_waivers(
-    paths: Sequence[str], policies: Sequence[Policy], now: datetime
+    paths: Sequence[str], policies: Sequence[Policy], now: datetime, files: Files = DISK
 ) -> tuple[tuple[Waiver, ...], tuple[Source, ...]]:
     """The waivers of these files, and the files by content. Raises ConfigError with every problem of each."""
     problems: list[Problem] = []
     documents, sources = [], []
     for file in dict.fromkeys(paths):
         try:
-            data = read_bytes(file)
+            data = files.read(file)
             documents.append(yamlio.parse(data, file))
             sources.append(Source(file, hashlib.sha256(data).hexdigest()))
         except ConfigError as error:
@@ -123,43 +146,44 @@ def read_waivers(
 
 def resolve_policy(path: str) -> Resolved:
     """The policy in a file, with what it extends and includes. Raises ConfigError with every problem."""
-    documents, problems = _documents(policy_files([path]))
+    documents, problems = _documents(policy_files([path]), DISK)
     if len(documents) + len(problems) > 1:
         raise PolicyError(
             Problem(f"{visible(path)}: {len(documents)} policies", hint="name one file of them")
         )
     read_policies([path])
-    (found,) = resolve(documents, [], read_beside)
+    (found,) = resolve(documents, [], _beside(DISK))
     return found
 
 
-def read_beside(name: str, file: str) -> list[tuple[Document, str]]:
-    """The policies that `file` extends or includes as `name`: a path beside it, of a file or a directory."""
-    documents, problems = _documents(policy_files([os.path.normpath(Path(file).parent / name)]))
-    if problems:
-        raise PolicyError(problems)
-    return documents
+def _beside(files: Files) -> Reader:
+    """Reads the policies that a file extends or includes by a path beside it, of a file or a directory."""
+
+    def read(name: str, file: str) -> list[tuple[Document, str]]:
+        place = os.path.normpath(Path(file).parent / name)
+        documents, problems = _documents(policy_files([place], files), files)
+        if problems:
+            raise PolicyError(problems)
+        return documents
+
+    return read
 
 
-def _documents(files: Sequence[str]) -> tuple[list[tuple[Document, str]], list[Problem]]:
+def _documents(names: Sequence[str], files: Files) -> tuple[list[tuple[Document, str]], list[Problem]]:
     documents: list[tuple[Document, str]] = []
     problems: list[Problem] = []
-    for file in files:
+    for file in names:
         try:
-            data = _read_policy(file)
+            data = _read_policy(file, files)
             documents.append((yamlio.parse(data, file), hashlib.sha256(data).hexdigest()))
         except ConfigError as error:
             problems += error.problems
     return documents, problems
 
 
-def _read_policy(file: str) -> bytes:
+def _read_policy(file: str, files: Files) -> bytes:
     """The file's content. Raises ConfigError for one that is too big to be a policy, without reading it."""
-    try:
-        with Path(file).open("rb") as stream:
-            data = stream.read(yamlio.MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(Problem(f"{visible(file)}: {error.strerror or error}")) from error
+    data = files.read(file, yamlio.MAX_BYTES)
     if len(data) > yamlio.MAX_BYTES:
         message = f"a policy file has {yamlio.MAX_BYTES} bytes at most, and this one has more"
         raise ConfigError(Problem(message, Place(file), "split it, and `include` the parts"))

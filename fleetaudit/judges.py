@@ -10,7 +10,8 @@ from typing import Final
 from fleetaudit.baseline import Baseline, Comparing
 from fleetaudit.baselines import read_baseline
 from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.inputs import read_policies, read_waivers
+from fleetaudit.files import Files, Noted, Noting
+from fleetaudit.inputs import DISK, read_policies, read_waivers
 from fleetaudit.model import HostContext, Severity, Source
 from fleetaudit.policy.choosing import choose
 from fleetaudit.policy.model import Policy
@@ -27,6 +28,7 @@ WARN_DAYS: Final = 14
 class Judges:
     """Everything that judges a run at the moment `now`; `recorded` is what a report says of it.
 
+    `asked` (the arguments of `appoint`, less the time) and `files` (what was read) appoint the same again.
     With a `baseline`, violations are marked as new or not; with `new_only`, old ones do not fail the run.
     """
 
@@ -37,6 +39,8 @@ class Judges:
     now: datetime
     warn: timedelta
     recorded: Mapping[str, object]
+    asked: Mapping[str, object]
+    files: Noted
     baseline: Baseline | None = None
     new_only: bool = False
 
@@ -83,13 +87,15 @@ def appoint(
     waivers: Sequence[str] = (),
     strict_waivers: bool = False,
     waiver_warn_days: int = WARN_DAYS,
+    files: Files = DISK,
 ) -> Judges:
     """Read the policies and waivers. Raises PolicyError and ConfigError with every mistake of one kind."""
     if now.tzinfo is None:
         raise ConfigError(Problem("now: the time has no zone", hint="such as datetime.now(timezone.utc)"))
     conditions = parse(where)
-    chosen = choose(read_policies(policies), tags, skip_tags)
-    found, files = read_waivers(waivers, chosen, now)
+    noting = Noting(files)
+    chosen = choose(read_policies(policies, files=noting), tags, skip_tags)
+    found, waiver_files = read_waivers(waivers, chosen, now, noting)
     severity = _severity(fail_on)
     if not is_number(require_coverage) or not 0 <= require_coverage <= 100:
         raise ConfigError(Problem(f"require_coverage: {require_coverage!r} is not from 0 to 100"))
@@ -97,7 +103,7 @@ def appoint(
         policies=chosen,
         gate=Gate(severity, require_coverage, allow_unjudged, conditions, strict_waivers),
         waivers=found,
-        waiver_files=files,
+        waiver_files=waiver_files,
         now=now,
         warn=timedelta(days=waiver_warn_days),
         recorded={
@@ -110,6 +116,19 @@ def appoint(
             "rules_left_out": sum(not rule.judged for policy in chosen for rule in policy.rules),
             "strict_waivers": strict_waivers,
         },
+        asked={
+            "policies": list(policies),
+            "fail_on": severity.value,
+            "require_coverage": require_coverage,
+            "allow_unjudged": allow_unjudged,
+            "where": list(where),
+            "tags": list(tags),
+            "skip_tags": list(skip_tags),
+            "waivers": list(waivers),
+            "strict_waivers": strict_waivers,
+            "waiver_warn_days": waiver_warn_days,
+        },
+        files=noting.noted,
     )
 
 

@@ -354,6 +354,7 @@ class Outcome:
     snapshot: Snapshot | None = None
     snapshot_sha256: str | None = None
     received_at: str | None = None
+    line: bytes | None = field(default=None, compare=False, repr=False)  # what it was read from
 
 
 # ---------------------------------------------------------------- results

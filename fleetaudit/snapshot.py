@@ -82,7 +82,7 @@ def outline(data: bytes) -> tuple[Outcome, str | None]:
     if _parse(data, _ENVELOPE).schema == OUTCOME_SCHEMA:
         return decode_line(data), None
     wire = _wire(data)
-    context = _context(wire.inventory)
+    context = context_of(wire.inventory)
     outcome = Outcome(wire.host.name, HostStatus.OK, context=context, received_at=wire.received_at)
     return outcome, wire.collected_at
 
@@ -94,18 +94,24 @@ def decode_line(data: bytes) -> Outcome:
         failed = _parse(data, _OUTCOME)
         if failed.status in (HostStatus.OK, HostStatus.PARTIAL):
             raise OutputError(f"a host of status {failed.status.value} must come with its snapshot")
-        context = _context(failed.inventory)
+        context = context_of(failed.inventory)
         return Outcome(
-            failed.host.name, failed.status, failed.detail, context, received_at=failed.received_at
+            failed.host.name,
+            failed.status,
+            failed.detail,
+            context,
+            received_at=failed.received_at,
+            line=data,
         )
     wire = _wire(data)
     return Outcome(
         host=wire.host.name,
         status=HostStatus.OK,
-        context=_context(wire.inventory),
+        context=context_of(wire.inventory),
         snapshot=_snapshot(wire),
         snapshot_sha256=hashlib.sha256(data.rstrip(b"\r\n")).hexdigest(),
         received_at=wire.received_at,
+        line=data,
     )
 
 
@@ -138,7 +144,8 @@ def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def _context(wire: WireInventory) -> HostContext:
+def context_of(wire: WireInventory) -> HostContext:
+    """What the wire says of the inventory."""
     variables = MappingProxyType({name: _frozen(value) for name, value in wire.variables.items()})
     return HostContext(tuple(sorted(set(wire.groups) - {"all"})), variables, wire.boundary)
 

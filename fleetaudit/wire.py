@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from fleetaudit.model import Boundary, HostStatus
+from fleetaudit.model import Boundary, HostContext, HostStatus
 
 SNAPSHOT_SCHEMA = "fleetaudit.snapshot/1"
 OUTCOME_SCHEMA = "fleetaudit.outcome/1"
@@ -161,6 +161,11 @@ class WireInventory(Struct):
     groups: tuple[str, ...] = ()
     variables: dict[str, Any] = field(default_factory=dict)
     boundary: Boundary = Boundary.HOST
+
+
+def inventory_of(context: HostContext) -> WireInventory:
+    """What goes on the wire of the inventory."""
+    return WireInventory(context.groups, dict(context.variables), context.boundary)
 
 
 class WireSnapshot(Struct):

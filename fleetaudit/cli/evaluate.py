@@ -67,5 +67,13 @@ def command(
             complete=saved.complete,
         )
         outcomes = adjusted(saved, contexts, oldest, judges.now)
-        code, _ = conclude(outcomes, run, judges, outputs, include_pass=judging.include_pass, history=history)
+        code, _ = conclude(
+            outcomes,
+            run,
+            judges,
+            outputs,
+            include_pass=judging.include_pass,
+            history=history,
+            inventory_given=bool(contexts),
+        )
         return code

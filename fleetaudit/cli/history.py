@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
@@ -39,7 +39,7 @@ from fleetaudit.history.past import (
     looks,
     verdict_counts,
 )
-from fleetaudit.history.pruning import doomed, prune
+from fleetaudit.history.pruning import doomed, forget_snapshots, prune, with_snapshots
 from fleetaudit.history.reading import find_run, findings_of, hosts_of, runs
 from fleetaudit.history.standing import standing
 from fleetaudit.history.store import Store, open_store
@@ -64,6 +64,7 @@ def _shared(function: F) -> F:
     return function
 
 
+_ALL = 10_000_000  # more runs than anybody keeps
 _LAST = click.option(
     "--last", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="How many."
 )
@@ -251,27 +252,32 @@ def trend_command(*, rule: str | None, last: int, store: str, state: str | None,
 
 
 @command.command("prune")
-@click.option(
-    "--keep", type=click.IntRange(0, 10_000_000), metavar="N", help="Never the latest N whole runs."
-)
+@click.option("--keep", type=click.IntRange(0, _ALL), metavar="N", help="Never the latest N whole runs.")
 @click.option("--older-than", type=Finite(0, 1e6), metavar="DAYS", help="Only runs that began before that.")
+@click.option(
+    "--snapshots-older-than", type=Finite(0, 1e6), metavar="DAYS", help="Forget snapshots from before that."
+)
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @_shared
 def prune_command(
     *,
     keep: int | None,
     older_than: float | None,
+    snapshots_older_than: float | None,
     dry_run: bool,
     store: str,
     state: str | None,
     style: str,
 ) -> int:
-    """Delete old runs. With both options a run must be beyond the latest N and older than DAYS.
+    """Delete old runs. With --keep and --older-than a run must be beyond the latest N and older than DAYS.
 
-    What was cut short more than a day ago is deleted too.
+    What was cut short more than a day ago is deleted too. With --snapshots-older-than, alone or besides, the
+    snapshots of older runs are: what was found stays, but `report` cannot write their reports again.
     """
-    if keep is None and older_than is None:
+    if keep is None and older_than is None and snapshots_older_than is None:
         raise ConfigError(Problem("prune: delete what?", hint="say --keep N or --older-than DAYS, or both"))
+    if keep is None and older_than is None:
+        keep = _ALL
     age = None if older_than is None else timedelta(days=older_than)
     with _open(store, state) as history:
         with history.reading() as connection:
@@ -281,9 +287,19 @@ def prune_command(
             click.echo(encode(run_row(run)) if style == "json" else run_line(run))
         if not dry_run and found:
             prune(history, [run.key for run in found])
+        if snapshots_older_than is not None:
+            _forget_snapshots(history, utc_now() - timedelta(days=snapshots_older_than), dry_run=dry_run)
     done = "would be deleted" if dry_run else "deleted"
     say(f"{len(found)} of {count} runs {done}")
     return ExitCode.COMPLIANT
+
+
+def _forget_snapshots(history: Store, before: datetime, *, dry_run: bool) -> None:
+    with history.reading() as connection:
+        number = with_snapshots(connection, before)
+    if not dry_run:
+        forget_snapshots(history, before)
+    say(f"the snapshots of {number} runs {'would be' if dry_run else 'were'} forgotten")
 
 
 def _open(store: str, state: str | None) -> Store:

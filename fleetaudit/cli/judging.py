@@ -59,10 +59,12 @@ def conclude(
     include_pass: bool = False,
     interrupt: Interrupt | None = None,
     history: History | None = None,
+    inventory_given: bool = False,
 ) -> tuple[ExitCode, bool]:
     """Judge the outcomes, write every report and keep the run in the history.
 
-    Returns how the run ended, and whether all was written.
+    `inventory_given`: what hosts are in was said now, not by the outcomes. Returns how the run ended, and
+    whether all was written.
     """
     gc.set_threshold(_GARBAGE_AFTER)
     interrupt = interrupt or Interrupt()
@@ -70,7 +72,8 @@ def conclude(
     tally.interrupted = interrupt.happened
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
         whole = report(outcomes, judges.policies, run, tally)
-        with (history or History(None)).keeping(whole) as (whole, unkept):
+        keeping = (history or History(None)).keeping(whole, judges, tally, inventory_given=inventory_given)
+        with keeping as (whole, unkept):
             failures = write(whole, outputs, include_pass=include_pass)
     failures += tuple(unkept)
     say_left_out(tally.left_out)

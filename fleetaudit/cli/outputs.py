@@ -92,6 +92,11 @@ def require_writable(path: Path) -> None:
         raise ConfigError(Problem(f"{visible(str(path if special else folder))} cannot be written"))
 
 
+def streams(output: Output) -> bool:
+    """Whether what is written to the output is seen at once, and cannot be taken back."""
+    return output.path == "-" or _is_special(Path(output.path))
+
+
 def _is_special(path: Path) -> bool:
     """A device or a pipe: written to, not replaced, and no place for a sidecar."""
     return path.exists() and not path.is_file()
@@ -106,9 +111,7 @@ def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> t
     planned = [
         (output, part)
         for output in outputs
-        for part in parts(output.format, options)[
-            : 1 if output.path == "-" or _is_special(Path(output.path)) else None
-        ]
+        for part in parts(output.format, options)[: 1 if streams(output) else None]
     ]
     failures: list[ReportError] = []
     with ExitStack() as stack:

@@ -11,8 +11,11 @@ from fleetaudit.cli.options import Keeping
 from fleetaudit.cli.state import state_directory
 from fleetaudit.errors import ReportError, StoreError
 from fleetaudit.history.place import StorePlace, store_place
+from fleetaudit.judges import Judges
 from fleetaudit.model import Report
+from fleetaudit.rejudging import circumstances, inputs_of
 from fleetaudit.report.record import run_record, summary_record
+from fleetaudit.summary import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,13 @@ class History:
     place: StorePlace | None
 
     @contextmanager
-    def keeping(self, report: Report) -> Iterator[tuple[Report, list[ReportError]]]:
+    def keeping(
+        self, report: Report, judges: Judges, tally: Tally, *, inventory_given: bool
+    ) -> Iterator[tuple[Report, list[ReportError]]]:
         """The report, recorded while its audits pass; afterwards the list holds what failed.
 
-        The database library is imported here: who keeps no history does not wait for it.
+        What judged the run is recorded with it. The database library is imported here: who keeps no history
+        does not wait for it.
         """
         failures: list[ReportError] = []
         place = self.place
@@ -35,10 +41,22 @@ class History:
         from fleetaudit.history.recording import Recorder  # noqa: PLC0415
         from fleetaudit.history.store import open_store  # noqa: PLC0415
 
-        recorder = Recorder(lambda: open_store(place, create=True), report.run)
+        recorder = Recorder(
+            lambda: open_store(place, create=True),
+            report.run,
+            inputs=inputs_of(judges),
+            inventory_given=inventory_given,
+        )
         yield replace(report, audits=recorder.over(report.audits)), failures
         summary = report.summary()
-        recorder.finish(summary, {"run": run_record(report.run), "summary": summary_record(summary)})
+        recorder.finish(
+            summary,
+            {
+                "run": run_record(report.run),
+                "summary": summary_record(summary),
+                "again": circumstances(judges, tally),
+            },
+        )
         if recorder.failure is not None:
             failures.append(ReportError(f"{recorder.failure}; this run is not in the history, or not whole"))
 

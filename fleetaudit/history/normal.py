@@ -1,6 +1,6 @@
 """A snapshot in two parts: what lasts over restarts, and what does not (pid, descriptors, inodes). Pure.
 
-Both are canonical JSON, so that equal content has an equal digest and is stored once. What lasts says of each
+What lasts is canonical JSON, so that equal content has an equal digest and is stored once. It says of each
 endpoint who holds it as a set: a pool of workers that grows is no change, nor is a container made anew.
 """
 
@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple
 
 from fleetaudit.model import UNKNOWN, Inherited, Listener, Maybe, Owner, Process, Snapshot
 
@@ -118,16 +119,26 @@ def _words(key: Sequence[str]) -> str:
 
 _HolderKey: TypeAlias = tuple[str, str, str, str, str, str]
 _EndpointKey: TypeAlias = tuple[str, str, str, str, str, str, str]
+_HeldBy: TypeAlias = list[tuple[_HolderKey, Owner]]
 _ORIGINS: Final[Mapping[Maybe[Inherited], str]] = {
     UNKNOWN: UNKNOWN_WORD,
     **{it: it.value for it in Inherited},
 }
 _NORMAL = msgspec.json.Decoder(Normal)
-_VOLATILE = msgspec.json.Decoder(Volatile)
 
 
-def split(snapshot: Snapshot) -> tuple[bytes, bytes]:
-    """(what lasts, what does not) of a derived snapshot."""
+def lasting_part(snapshot: Snapshot) -> bytes:
+    """What lasts of a derived snapshot."""
+    return _split(snapshot)[0]
+
+
+def normal_and_volatile(snapshot: Snapshot) -> tuple[Normal, Volatile]:
+    """Both parts of a derived snapshot."""
+    lasting, ordered, held, index = _split(snapshot)
+    return _NORMAL.decode(lasting), _volatile(snapshot, ordered, held, index)
+
+
+def _split(snapshot: Snapshot) -> tuple[bytes, list[list[Listener]], list[_HeldBy], Mapping[_HolderKey, int]]:
     groups: dict[_EndpointKey, list[Listener]] = {}
     for listener in snapshot.listeners:
         groups.setdefault(_place(listener), []).append(listener)
@@ -142,7 +153,7 @@ def split(snapshot: Snapshot) -> tuple[bytes, bytes]:
     coverage = snapshot.coverage
     gaps = sorted({gap.code for gap in coverage.gaps})
     lasting = msgspec.json.encode((FORMAT, coverage.complete, gaps, holders, endpoints))
-    return lasting, _volatile(snapshot, [listeners for _, listeners in ordered], held, index)
+    return lasting, [listeners for _, listeners in ordered], held, index
 
 
 def read_normal(data: bytes) -> Normal:
@@ -153,35 +164,27 @@ def read_normal(data: bytes) -> Normal:
         raise ValueError(str(error)) from error
 
 
-def read_volatile(data: bytes) -> Volatile:
-    """What does not last, decoded. Raises ValueError for what is none."""
-    try:
-        return _VOLATILE.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(str(error)) from error
-
-
 def _volatile(
     snapshot: Snapshot,
     groups: Iterable[list[Listener]],
-    held: Iterable[list[tuple[_HolderKey, Owner]]],
+    held: Iterable[_HeldBy],
     index: Mapping[_HolderKey, int],
-) -> bytes:
+) -> Volatile:
     rows = [
-        (
-            sorted([(it.inode, it.port if isinstance(it.port, int) else -1) for it in listeners]),
-            sorted([_process_row(index[holder], owner) for holder, owner in some]),
+        Sockets(
+            tuple(sorted((it.inode, it.port if isinstance(it.port, int) else -1) for it in listeners)),
+            tuple(sorted((_process_row(index[holder], owner) for holder, owner in some), key=astuple)),
         )
         for listeners, some in zip(groups, held, strict=True)
     ]
-    return msgspec.json.encode((snapshot.boot_id or "", rows))
+    return Volatile(snapshot.boot_id or "", tuple(rows))
 
 
-def _process_row(holder: int, owner: Owner) -> tuple[int, int, int, tuple[int, ...], str]:
+def _process_row(holder: int, owner: Owner) -> Held:
     process = owner.process
     start = process.start_time if isinstance(process.start_time, int) else -1
     container = process.container[:12] if isinstance(process.container, str) else ""
-    return (holder, process.pid, start, owner.fds, container)
+    return Held(holder, process.pid, start, owner.fds, container)
 
 
 def _held(listeners: Iterable[Listener]) -> list[tuple[_HolderKey, Owner]]:

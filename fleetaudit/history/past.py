@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from fleetaudit.errors import ConfigError, Problem
-from fleetaudit.history.normal import Endpoint, Held, Holder, endpoint_words
-from fleetaudit.history.reading import StoredRun, normals, runs, volatiles
+from fleetaudit.derive import derive
+from fleetaudit.errors import ConfigError, OutputError, Problem, StoreError
+from fleetaudit.history.lines import outcome_of
+from fleetaudit.history.normal import (
+    Endpoint,
+    Held,
+    Holder,
+    Normal,
+    Volatile,
+    endpoint_words,
+    normal_and_volatile,
+)
+from fleetaudit.history.reading import StoredRun, bodies, normals, runs
 from fleetaudit.history.schema import FINDINGS, HOST_RUNS, HOSTS, RULES, RUNS, VERDICTS
 from fleetaudit.text import visible
 
@@ -24,7 +35,8 @@ class Look:
     status: str
     detail: str
     lasting: int | None
-    volatile: int | None
+    body: int | None
+    told: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,8 @@ def looks(connection: Connection, host: str) -> list[Look]:
             HOST_RUNS.c.status,
             HOST_RUNS.c.detail,
             HOST_RUNS.c.lasting,
-            HOST_RUNS.c.volatile,
+            HOST_RUNS.c.body,
+            HOST_RUNS.c.told,
         )
         .join_from(HOST_RUNS, RUNS, RUNS.c.id == HOST_RUNS.c.run)
         .where(HOST_RUNS.c.host == _host_key(connection, host))
@@ -73,9 +86,7 @@ def listening(connection: Connection, look: Look, port: int | None) -> tuple[Lis
     """The endpoints of a look; with `port` those of this number, one that the kernel chose too."""
     if look.lasting is None:
         return ()
-    normal = normals(connection, {look.lasting})[look.lasting]
-    keys = set() if look.volatile is None else {look.volatile}
-    volatile = volatiles(connection, keys).get(look.volatile or 0)
+    normal, volatile = _parts(connection, look, look.lasting)
     found = []
     for place, endpoint in enumerate(normal.endpoints):
         sockets = volatile.endpoints[place] if volatile else None
@@ -87,6 +98,20 @@ def listening(connection: Connection, look: Look, port: int | None) -> tuple[Lis
             held = tuple((normal.holders[it.holder], it) for it in sockets.held) if sockets else ()
             found.append(Listening(endpoint, holders, held))
     return tuple(found)
+
+
+def _parts(connection: Connection, look: Look, lasting: int) -> tuple[Normal, Volatile | None]:
+    """What was stored of the host; with its snapshot, if that is kept, also as which processes."""
+    if look.body is None:
+        return normals(connection, {lasting})[lasting], None
+    (body,) = dict(bodies(connection, {look.body})).values()
+    try:
+        snapshot = derive(outcome_of(zlib.decompress(body), look.told)).snapshot
+    except (zlib.error, ValueError, OutputError) as error:
+        raise StoreError(f"the history is damaged: content {look.body} cannot be read") from error
+    if snapshot is None:
+        raise StoreError(f"the history is damaged: content {look.body} is no snapshot")
+    return normal_and_volatile(snapshot)
 
 
 def judged(connection: Connection, rule: str, host: str) -> list[Judged]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, func, select, update
 
 from fleetaudit.history.reading import StoredRun, runs
 from fleetaudit.history.schema import CONTENTS, FINDINGS, HOST_RUNS, HOSTS, JUDGEMENTS, RUNS, VERDICTS
@@ -41,15 +41,37 @@ def prune(store: Store, keys: Sequence[int]) -> None:
         for table in (VERDICTS, FINDINGS):
             connection.execute(delete(table).where(table.c.judgement.not_in(used)))
         _forget(connection, JUDGEMENTS, "judgement")
-        _forget(connection, CONTENTS, "lasting", "volatile")
+        _forget_contents(connection)
         _forget(connection, HOSTS, "host")
     store.shrink()
 
 
-def _forget(connection: Connection, table: Table, *columns: str) -> None:
+def with_snapshots(connection: Connection, before: datetime) -> int:
+    """How many runs that began before that still have their snapshots."""
+    query = select(func.count()).select_from(RUNS).where(RUNS.c.started_at < written(before))
+    return int(connection.execute(query.where(RUNS.c.inputs.is_not(None))).scalar_one())
+
+
+def forget_snapshots(store: Store, before: datetime) -> None:
+    """Forget the snapshots of the runs that began before that; what was found in them stays.
+
+    Such a run cannot be reported again. Raises StoreError.
+    """
+    old = select(RUNS.c.id).where(RUNS.c.started_at < written(before))
+    with store.writing() as connection:
+        connection.execute(update(HOST_RUNS).where(HOST_RUNS.c.run.in_(old)).values(body=None, told="{}"))
+        connection.execute(update(RUNS).where(RUNS.c.id.in_(old)).values(inputs=None))
+        _forget_contents(connection)
+    store.shrink()
+
+
+def _forget_contents(connection: Connection) -> None:
+    columns = (HOST_RUNS.c.lasting, HOST_RUNS.c.body, RUNS.c.inputs)
+    used = (CONTENTS.c.id.not_in(select(column).where(column.is_not(None))) for column in columns)
+    connection.execute(delete(CONTENTS).where(*used))
+
+
+def _forget(connection: Connection, table: Table, column: str) -> None:
     """Delete the rows that no host's row names."""
-    unused = delete(table)
-    for name in columns:
-        column = HOST_RUNS.c[name]
-        unused = unused.where(table.c.id.not_in(select(column).where(column.is_not(None))))
-    connection.execute(unused)
+    used = select(HOST_RUNS.c[column]).where(HOST_RUNS.c[column].is_not(None))
+    connection.execute(delete(table).where(table.c.id.not_in(used)))

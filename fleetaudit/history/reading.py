@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from fleetaudit.errors import ConfigError, Problem, StoreError
-from fleetaudit.history.normal import Normal, Volatile, read_normal, read_volatile
+from fleetaudit.history.normal import Normal, read_normal
 from fleetaudit.history.schema import CONTENTS, FINDINGS, HOST_RUNS, HOSTS, RULES, RUNS
 from fleetaudit.history.store import chunks
 from fleetaudit.text import visible
@@ -42,14 +42,14 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class StoredHost:
-    """One host in one run; `lasting` and `volatile` are ids of contents."""
+    """One host in one run; `lasting` and `body` are ids of contents."""
 
     name: str
     status: str
     detail: str
     looked_at: str
     lasting: int | None
-    volatile: int | None
+    body: int | None
     judgement: int | None
 
 
@@ -138,12 +138,14 @@ def findings_of(connection: Connection, run: StoredRun) -> Iterator[StoredFindin
 
 def normals(connection: Connection, keys: set[int]) -> dict[int, Normal]:
     """What lasts of snapshots, by id of content. Raises StoreError for damaged content."""
-    return {key: _decoded(read_normal, body, key) for key, body in _bodies(connection, keys)}
+    return {key: _decoded(read_normal, body, key) for key, body in bodies(connection, keys)}
 
 
-def volatiles(connection: Connection, keys: set[int]) -> dict[int, Volatile]:
-    """What does not last, by id of content. Raises StoreError for damaged content."""
-    return {key: _decoded(read_volatile, body, key) for key, body in _bodies(connection, keys)}
+def bodies(connection: Connection, keys: set[int]) -> Iterator[tuple[int, bytes]]:
+    """Contents as they are stored, packed, by id."""
+    for some in chunks(sorted(keys)):
+        query = select(CONTENTS.c.id, CONTENTS.c.body).where(CONTENTS.c.id.in_(some))
+        yield from ((key, bytes(body)) for key, body in connection.execute(query))
 
 
 _HOSTS: Select[Any] = select(
@@ -152,7 +154,7 @@ _HOSTS: Select[Any] = select(
     HOST_RUNS.c.detail,
     HOST_RUNS.c.looked_at,
     HOST_RUNS.c.lasting,
-    HOST_RUNS.c.volatile,
+    HOST_RUNS.c.body,
     HOST_RUNS.c.judgement,
 ).join_from(HOST_RUNS, HOSTS, HOSTS.c.id == HOST_RUNS.c.host)
 
@@ -173,12 +175,6 @@ def _run(row: Sequence[Any]) -> StoredRun:
         raise StoreError(f"the history is damaged: the record of run {visible(row[1])}") from error
     values: tuple[Any, ...] = (*row[:-1], record)
     return StoredRun(*values)
-
-
-def _bodies(connection: Connection, keys: set[int]) -> Iterator[tuple[int, bytes]]:
-    for some in chunks(sorted(keys)):
-        query = select(CONTENTS.c.id, CONTENTS.c.body).where(CONTENTS.c.id.in_(some))
-        yield from ((key, bytes(body)) for key, body in connection.execute(query))
 
 
 def _decoded(read: Any, body: bytes, key: int) -> Any:

@@ -14,7 +14,8 @@ import msgspec
 from sqlalchemy import Connection, Table, func, select, update
 
 from fleetaudit.errors import StoreError
-from fleetaudit.history.normal import listener_words, split
+from fleetaudit.history.lines import told_part
+from fleetaudit.history.normal import lasting_part, listener_words
 from fleetaudit.history.schema import (
     CONTENTS,
     FINDINGS,
@@ -52,22 +53,33 @@ class _Look:
     looked_at: str
     snapshot_sha256: bytes | None
     lasting: bytes | None
-    volatile: bytes | None
+    body: bytes | None
+    told: str
     judgement: _Judgement
 
 
 class Recorder:
     """Puts the audits of one run into a store as they pass.
 
-    The first failure ends the recording and is kept in `failure`; audits pass all the same. A run that is
-    not finished stays in the store as one that was cut short.
+    `inputs` is what judged the run, as bytes; with `inventory_given` what is said of a host is not what its
+    line says. The first failure ends the recording and is kept in `failure`; audits pass all the same. A run
+    that is not finished stays in the store as one that was cut short.
     """
 
-    def __init__(self, open_: Callable[[], Store], run: Run) -> None:
+    def __init__(
+        self,
+        open_: Callable[[], Store],
+        run: Run,
+        *,
+        inputs: bytes | None = None,
+        inventory_given: bool = False,
+    ) -> None:
         self.failure: StoreError | None = None
         self._open = open_
         self._store: Store | None = None
         self._run = run
+        self._inputs = inputs
+        self._inventory_given = inventory_given
         self._key = 0
         self._batch: list[_Look] = []
 
@@ -76,7 +88,7 @@ class Recorder:
         self._attempt(self._begin)
         for audit in audits:
             if self.failure is None:
-                self._batch.append(_look(audit, self._run))
+                self._batch.append(_look(audit, self._run, inventory_given=self._inventory_given))
                 if len(self._batch) >= BATCH:
                     self._attempt(self._flush)
             yield audit
@@ -110,7 +122,10 @@ class Recorder:
                 "complete": run.complete,
                 "exit_code": None,
                 "record": _packed({}),
+                "inputs": None,
             }
+            if self._inputs is not None:
+                (row["inputs"],) = _contents(connection, [self._inputs]).values()
             put(connection, RUNS, [row])
 
     def _free_id(self, connection: Connection) -> str:
@@ -143,7 +158,8 @@ class Recorder:
     def _write(self, connection: Connection) -> None:
         looks = self._batch
         hosts = _ids(connection, HOSTS, "name", {look.host: {} for look in looks})
-        contents = _contents(connection, looks)
+        parts = (part for look in looks for part in (look.lasting, look.body) if part is not None)
+        contents = _contents(connection, parts)
         judgements = _judgements(connection, {look.judgement.digest: look.judgement for look in looks})
         rows = [
             {
@@ -154,7 +170,8 @@ class Recorder:
                 "looked_at": look.looked_at,
                 "snapshot_sha256": look.snapshot_sha256,
                 "lasting": None if look.lasting is None else contents[_digest(look.lasting)],
-                "volatile": None if look.volatile is None else contents[_digest(look.volatile)],
+                "body": None if look.body is None else contents[_digest(look.body)],
+                "told": look.told,
                 "judgement": judgements[look.judgement.digest],
             }
             for look in looks
@@ -162,9 +179,9 @@ class Recorder:
         put(connection, HOST_RUNS, rows)
 
 
-def _look(audit: HostAudit, run: Run) -> _Look:
+def _look(audit: HostAudit, run: Run, *, inventory_given: bool) -> _Look:
     outcome, snapshot = audit.outcome, audit.outcome.snapshot
-    lasting, volatile = split(snapshot) if snapshot else (None, None)
+    body, told_of = told_part(outcome, inventory_given=inventory_given)
     collected_at = snapshot.collected_at if snapshot else None
     sha256 = outcome.snapshot_sha256
     return _Look(
@@ -173,10 +190,16 @@ def _look(audit: HostAudit, run: Run) -> _Look:
         detail=_clean(outcome.detail),
         looked_at=told(outcome.received_at) or told(collected_at) or run.started_at,
         snapshot_sha256=bytes.fromhex(sha256) if sha256 else None,
-        lasting=lasting,
-        volatile=volatile,
+        lasting=lasting_part(snapshot) if snapshot else None,
+        body=body,
+        told=told_of,
         judgement=_judgement(audit.results, reached=snapshot is not None),
     )
+
+
+def judgement_digest(audit: HostAudit) -> bytes:
+    """What the verdicts and findings of a host's audit are known by: equal ones have equal digests."""
+    return _judgement(audit.results, reached=audit.outcome.snapshot is not None).digest
 
 
 def _judgement(results: Sequence[Result], *, reached: bool) -> _Judgement:
@@ -197,8 +220,8 @@ def _judgement(results: Sequence[Result], *, reached: bool) -> _Judgement:
     return _Judgement(_digest(msgspec.json.encode((rows, findings))), rows, findings)
 
 
-def _contents(connection: Connection, looks: Sequence[_Look]) -> dict[bytes, int]:
-    bodies = {_digest(body): body for look in looks for body in (look.lasting, look.volatile) if body}
+def _contents(connection: Connection, parts: Iterable[bytes]) -> dict[bytes, int]:
+    bodies = {_digest(body): body for body in parts}
     known = _known(connection, CONTENTS, "digest", bodies)
     missing = {digest: {"body": zlib.compress(bodies[digest])} for digest in bodies.keys() - known.keys()}
     return known | _add(connection, CONTENTS, "digest", missing)

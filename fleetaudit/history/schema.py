@@ -50,6 +50,7 @@ RUNS: Final = Table(
     Column("complete", Boolean(name="complete"), nullable=False),
     Column("exit_code", SmallInteger),
     Column("record", LargeBinary, nullable=False),  # zlib, JSON: policies, options, counts
+    Column("inputs", _ID),  # the content of all files that it was judged by
 )
 Index(None, RUNS.c.started_at)
 
@@ -118,7 +119,8 @@ HOST_RUNS: Final = Table(
     Column("snapshot_sha256", LargeBinary(32)),
     # No foreign keys: each content that prune deletes would cost a look through this table, or an index.
     Column("lasting", _ID),
-    Column("volatile", _ID),
+    Column("body", _ID),  # the snapshot's line without its moments
+    Column("told", Text, nullable=False),  # JSON: the moments, and what was said of the host later
     Column("judgement", _ID),
     sqlite_with_rowid=False,
 )

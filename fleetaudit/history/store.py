@@ -17,7 +17,7 @@ from fleetaudit.errors import StoreError
 from fleetaudit.history.place import StorePlace
 from fleetaudit.text import visible
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 VERSION_TABLE: Final = "fleetaudit_schema"
 PATIENCE: Final = 30.0  # seconds that a writer waits for another one
 _LOCK: Final = 0x666C656574  # "fleet": the number of our advisory lock

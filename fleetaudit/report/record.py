@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from fleetaudit.model import (
     BaselineStanding,
@@ -61,6 +61,26 @@ def run_record(run: Run) -> Json:
         "waivers": [_source(source) for source in run.waivers],
         "options": _plain(run.options),
     }
+
+
+def run_of(record: Mapping[str, Any]) -> Run:
+    """The run that `run_record` says. Raises KeyError and TypeError for what it would not say."""
+    return Run(
+        id=record["id"],
+        started_at=record["started_at"],
+        finished_at=record["finished_at"],
+        version=record["version"],
+        agent_sha256=record["agent_sha256"] or "",
+        policies=tuple(map(_source_of, record["policies"])),
+        inventory=tuple(map(_source_of, record["inventory"])),
+        waivers=tuple(map(_source_of, record["waivers"])),
+        options=record["options"],
+        complete=record["complete"],
+    )
+
+
+def _source_of(record: Mapping[str, Any]) -> Source:
+    return Source(record["path"], record["sha256"], record["name"], record.get("targets"))
 
 
 def summary_record(summary: Summary) -> Json:

@@ -13,10 +13,9 @@ from fleetaudit.history.diff import KINDS, Change, changes, fold
 from fleetaudit.history.normal import (
     Normal,
     endpoint_words,
+    lasting_part,
     listener_words,
-    read_normal,
-    read_volatile,
-    split,
+    normal_and_volatile,
 )
 from fleetaudit.model import Snapshot
 from tests.build import NGINX, PYTHON, SHELL, Wire, process, snapshot, socket
@@ -32,7 +31,7 @@ def seen(sockets: list[Wire], processes: dict[int, Wire], **fields: Any) -> Snap
 
 
 def normal(sockets: list[Wire], processes: dict[int, Wire], **fields: Any) -> Normal:
-    return read_normal(split(seen(sockets, processes, **fields))[0])
+    return normal_and_volatile(seen(sockets, processes, **fields))[0]
 
 
 def words(before: Normal, after: Normal, **options: bool) -> list[str]:
@@ -76,10 +75,10 @@ def test_a_port_that_the_kernel_chose_is_no_change() -> None:
     def resolver(port: int) -> Snapshot:
         return seen([socket(port, (9,), protocol="udp", state="UNCONN")], {9: process(NGINX)})
 
-    (before, volatile), (after, _) = split(resolver(40000)), split(resolver(50000))
-    assert before == after
-    assert read_volatile(volatile).endpoints[0].sockets[0][1] == 40000
-    assert split(resolver(53))[0] != before
+    before, volatile = normal_and_volatile(resolver(40000))
+    assert before == normal_and_volatile(resolver(50000))[0]
+    assert volatile.endpoints[0].sockets[0][1] == 40000
+    assert normal_and_volatile(resolver(53))[0] != before
 
 
 def test_owner_changed() -> None:
@@ -172,7 +171,7 @@ _snapshots = st.builds(seen, _sockets, _processes)
 @settings(max_examples=60, deadline=None)
 @given(_snapshots, _snapshots)
 def test_a_change_is_told_exactly_when_something_changed(one: Snapshot, other: Snapshot) -> None:
-    before, after = read_normal(split(one)[0]), read_normal(split(other)[0])
+    before, after = normal_and_volatile(one)[0], normal_and_volatile(other)[0]
     assert changes(before, before) == ()
     found = changes(before, after)
     assert {change.kind for change in found} <= set(KINDS)
@@ -197,11 +196,11 @@ def test_pids_inodes_and_order_do_not_last(
         it["inode"] += shift
         it["owners"] = [{"pid": owner["pid"] + shift, "fds": [shift]} for owner in it["owners"]]
     moved = {pid + shift: it | {"start_time": shift} for pid, it in processes.items()}
-    assert split(seen(sockets, processes))[0] == split(seen(again, moved))[0]
+    assert lasting_part(seen(sockets, processes)) == lasting_part(seen(again, moved))
 
 
 def test_words_of_a_finding_are_those_of_the_endpoint() -> None:
     found = seen([socket(80, (9,), address="::", family="inet6", device="eth0")], {9: process(NGINX)})
-    (endpoint,) = read_normal(split(found)[0]).endpoints
+    (endpoint,) = normal_and_volatile(found)[0].endpoints
     assert listener_words(found.listeners[0]) == endpoint_words(endpoint) == "tcp [::]%eth0:80"
     assert snapshot()["sockets"] == []

@@ -177,7 +177,7 @@ def test_prune_leaves_the_rest_as_it_was(store: Store) -> None:
         counts = [connection.execute(select(func.count()).select_from(it)).scalar_one() for it in tables]
         assert counts == [2, 2, 2, 2, 1]
         used = {it.lasting for it in hosts_of(connection, find_run(connection, "r2"))}
-        used |= {it.volatile for it in hosts_of(connection, find_run(connection, "r2"))}
+        used |= {it.body for it in hosts_of(connection, find_run(connection, "r2"))}
         assert set(connection.execute(select(CONTENTS.c.id)).scalars()) == used
     with store.reading() as connection:
         prune_all = [run.key for run in runs(connection)]

@@ -17,8 +17,9 @@ from sqlalchemy import func, select, text
 
 from fleetaudit.errors import ConfigError, StoreError
 from fleetaudit.history.migrating import downgrade, upgrade
+from fleetaudit.history.past import listening, looks
 from fleetaudit.history.place import StorePlace, masked, store_place
-from fleetaudit.history.reading import find_run, findings_of, hosts_of, normals, runs, volatiles
+from fleetaudit.history.reading import find_run, findings_of, hosts_of, normals, runs
 from fleetaudit.history.schema import CONTENTS, HOST_RUNS, JUDGEMENTS, METADATA, RUNS
 from fleetaudit.history.store import HEAD, VERSION_TABLE, Store, open_store
 from tests.build import NGINX, SHELL, process, socket
@@ -47,8 +48,9 @@ def test_a_run_is_kept_and_read_back(store: Store) -> None:
         lasting = normals(connection, {hosts[0].lasting or 0})
         (normal,) = lasting.values()
         assert [it.exe for it in normal.holders] == ["/usr/bin/dash", "/usr/bin/python3.11"]
-        (volatile,) = volatiles(connection, {hosts[0].volatile or 0}).values()
-        assert sorted(it.pid for it in volatile.endpoints[0].held) == [80, 81]
+        (look,) = looks(connection, "web1")
+        (found,) = listening(connection, look, 8080)
+        assert sorted(held.pid for _, held in found.held) == [80, 81]
 
 
 def test_an_unchanged_host_costs_one_row(store: Store) -> None:
@@ -74,7 +76,7 @@ def test_a_restart_changes_only_what_does_not_last(store: Store) -> None:
         (after,) = hosts_of(connection, find_run(connection, "r2"))
     assert before.lasting == after.lasting
     assert before.judgement == after.judgement
-    assert before.volatile != after.volatile
+    assert before.body != after.body
 
 
 def test_runs_are_found_by_beginning_and_from_the_latest(store: Store) -> None:
