@@ -43,9 +43,25 @@ def inputs_of(judges: Judges) -> bytes:
     """Everything but the time; equal for runs that were judged by the same."""
     found = _Inputs(judges.asked, judges.files.expanded, judges.files.contents, judges.new_only)
     if judges.baseline is not None:
-        it = judges.baseline
-        found.baseline = _Baseline(it.name, it.hosts, sorted(it.failing), sorted(it.waived))
+        found.baseline = _written(judges.baseline)
     return msgspec.json.encode(found, enc_hook=dict, order="deterministic")
+
+
+def baseline_bytes(baseline: Baseline) -> bytes:
+    """What a baseline knows, in bytes that are equal for equal ones."""
+    return msgspec.json.encode(_written(baseline))
+
+
+def _written(baseline: Baseline) -> _Baseline:
+    return _Baseline(baseline.name, baseline.hosts, sorted(baseline.failing), sorted(baseline.waived))
+
+
+def files_of(inputs: bytes) -> Mapping[str, bytes]:
+    """The policies and waivers as they were read, by path. Raises StoreError for what is none."""
+    try:
+        return _INPUTS.decode(inputs).contents
+    except msgspec.MsgspecError as error:
+        raise StoreError("the history is damaged: what a run was judged by") from error
 
 
 def judges_of(inputs: bytes, now: datetime) -> Judges:

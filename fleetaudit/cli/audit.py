@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import click
 
 from fleetaudit.cli.collect import lines_to
+from fleetaudit.cli.evidence import proof_of
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
@@ -46,8 +47,9 @@ def command(snapshots: str | None, **options: object) -> int:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
     judges = judges_of(judging, utc_now())
-    reserved = (snapshots, keeping.retry_file)
+    reserved = (snapshots, keeping.retry_file, judging.manifest)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
+    proof = proof_of(judging.manifest, judging.sign, judging.store)
     history = history_of(judging.store, keeping.state)
     goal = targets(targeting, connecting)
     contexts = {host.name: host.context for host in goal.hosts}
@@ -81,6 +83,7 @@ def command(snapshots: str | None, **options: object) -> int:
             include_pass=judging.include_pass,
             interrupt=interrupt,
             history=history,
+            proof=proof,
         )
         written = kept.write_retry_file() and written
         kept.ended_well = complete and written and not interrupt.happened
@@ -104,6 +107,8 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
         "retry_file",
         "state",
         "store",
+        "manifest",
+        "sign",
         "keep_runs",
     )
     return {name: value for name, value in options.items() if name not in left_out}

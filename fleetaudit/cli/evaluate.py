@@ -8,6 +8,7 @@ from datetime import timedelta
 import click
 
 from fleetaudit.cli.console import say
+from fleetaudit.cli.evidence import proof_of
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
@@ -39,7 +40,8 @@ def command(
 ) -> int:
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
-    outputs = parse_outputs(judging.outputs, quiet=judging.quiet)
+    outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=(judging.manifest,))
+    proof = proof_of(judging.manifest, judging.sign, judging.store)
     history = history_of(judging.store)
     started = utc_now()
     judges = judges_of(judging, started)
@@ -75,5 +77,6 @@ def command(
             include_pass=judging.include_pass,
             history=history,
             inventory_given=bool(contexts),
+            proof=proof,
         )
         return code

@@ -13,6 +13,7 @@ import click
 from sqlalchemy import Connection
 
 from fleetaudit.cli.console import say
+from fleetaudit.cli.history_export import command as export
 from fleetaudit.cli.history_words import (
     comparison_row,
     counts,
@@ -300,6 +301,9 @@ def _forget_snapshots(history: Store, before: datetime, *, dry_run: bool) -> Non
     if not dry_run:
         forget_snapshots(history, before)
     say(f"the snapshots of {number} runs {'would be' if dry_run else 'were'} forgotten")
+
+
+command.add_command(export)
 
 
 def _open(store: str, state: str | None) -> Store:

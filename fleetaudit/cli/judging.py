@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from fleetaudit.cli.console import say
+from fleetaudit.cli.evidence import NO_PROOF, Evidence, Proof
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import Output, write
@@ -60,6 +61,7 @@ def conclude(
     interrupt: Interrupt | None = None,
     history: History | None = None,
     inventory_given: bool = False,
+    proof: Proof = NO_PROOF,
 ) -> tuple[ExitCode, bool]:
     """Judge the outcomes, write every report and keep the run in the history.
 
@@ -72,10 +74,16 @@ def conclude(
     tally.interrupted = interrupt.happened
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
         whole = report(outcomes, judges.policies, run, tally)
-        keeping = (history or History(None)).keeping(whole, judges, tally, inventory_given=inventory_given)
+        history = history or History(None)
+        evidence = Evidence(run, judges, proof)
+        if history.place is not None or proof.path is not None:
+            whole = evidence.over(whole)
+        keeping = history.keeping(whole, judges, tally, evidence, inventory_given=inventory_given)
         with keeping as (whole, unkept):
-            failures = write(whole, outputs, include_pass=include_pass)
-    failures += tuple(unkept)
+            written = write(whole, outputs, include_pass=include_pass)
+            evidence.reports = written.files
+        failures = [*written.failures, *unkept, *evidence.finish(tally.summary())]
+        failures += history.keep_signature(evidence)
     say_left_out(tally.left_out)
     for failure in failures:
         say(f"error: {failure}")

@@ -98,6 +98,8 @@ class Judging:
     waiver_warn_days: int
     now: str | None
     store: str | None
+    manifest: str | None
+    sign: str | None
     include_pass: bool
     quiet: bool
 
@@ -381,6 +383,12 @@ JUDGEMENT = _all(
         flag_value="",
         metavar="[PATH|URL]",
         help="Keep the run in the history; alone (last, or before another option): the usual file.",
+    ),
+    click.option(
+        "--manifest", metavar="FILE", help="Write what proves the run: all that it was, by SHA-256."
+    ),
+    click.option(
+        "--sign", metavar="KEY", help="Sign the manifest with this SSH key (or .pub of the agent's)."
     ),
     click.option("--include-pass", is_flag=True, help="List what passed in the text report too."),
     click.option("-q", "--quiet", is_flag=True, help="No text report on standard output, no progress."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -102,10 +103,29 @@ def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> tuple[ReportError, ...]:
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file of a report that is whole and on disk."""
+
+    format: str
+    path: str
+    sha256: str
+    size: int
+    include_pass: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of the outputs."""
+
+    failures: tuple[ReportError, ...]
+    files: tuple[WrittenFile, ...]
+
+
+def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> Written:
     """Render and write every output in one pass; a file that fails does not stop the others.
 
-    Returns what could not be written. A file appears under its name only when it is whole and on disk.
+    A file appears under its name only when it is whole and on disk.
     """
     options = RenderOptions(include_pass=include_pass, width=width(), colour=colour())
     planned = [
@@ -114,6 +134,7 @@ def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> t
         for part in parts(output.format, options)[: 1 if streams(output) else None]
     ]
     failures: list[ReportError] = []
+    written: list[WrittenFile] = []
     with ExitStack() as stack:
         files = [_target(output, part, stack) for output, part in planned]
         _pump(report, [part for _, part in planned], files, failures)
@@ -127,7 +148,9 @@ def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> t
                 _forget_standard_output()
             except OSError as error:
                 failures.append(_failure(file.path, error))
-    return tuple(failures)
+            else:
+                written += file.written(include_pass=include_pass)
+    return Written(tuple(failures), tuple(written))
 
 
 def _pump(
@@ -167,10 +190,20 @@ class _Target:
         self.path = path
         self.broken = False
         self._file = file
+        self._digest, self._size = hashlib.sha256(), 0
 
     def write(self, chunk: bytes) -> None:
         if not self.broken:
             (self._file or sys.stdout.buffer).write(chunk)
+            self._digest.update(chunk)
+            self._size += len(chunk)
+
+    def written(self, *, include_pass: bool) -> list[WrittenFile]:
+        """The file, if it is one that stays."""
+        if self._file is None or streams(Output(self.output.format, self.path)):
+            return []
+        digest = self._digest.hexdigest()
+        return [WrittenFile(self.output.format, self.path, digest, self._size, include_pass)]
 
     def abandon(self) -> None:
         """Give this file up; what is at its path stays as it was."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import click
+from sqlalchemy import Connection
 
 from fleetaudit.cli.console import say
 from fleetaudit.cli.outputs import parse_outputs, streams, write
 from fleetaudit.cli.storing import usual_place
-from fleetaudit.history.reading import find_run
-from fleetaudit.history.rebuilding import as_before, outcomes, rebuilt
+from fleetaudit.history.reading import StoredRun, find_run
+from fleetaudit.history.rebuilding import Rebuilt, as_before, outcomes, rebuilt
 from fleetaudit.history.store import open_store
 from fleetaudit.model import Report
 from fleetaudit.rejudging import report_again
@@ -38,17 +40,23 @@ def command(
     with open_store(usual_place(store, state), create=False) as history, history.reading() as connection:
         stored = find_run(connection, run)
         found = rebuilt(connection, stored)
-        make = report_again(stored.record, found.inputs, lambda: outcomes(connection, stored, found))
-
-        def checked() -> Report:
-            whole = make()
-            audits = as_before(whole, stored, found.digests, lambda: summary_record(whole.summary()))
-            return replace(whole, audits=audits)
-
+        checked = reported(connection, stored, found)
         if any(map(streams, wanted)):
             for _ in checked().audits:
                 pass  # what is on standard output cannot be taken back
-        failures = write(checked(), wanted, include_pass=include_pass)
+        failures = write(checked(), wanted, include_pass=include_pass).failures
     for failure in failures:
         say(f"error: {failure}")
     return ExitCode.INCOMPLETE if failures else ExitCode.COMPLIANT
+
+
+def reported(connection: Connection, stored: StoredRun, found: Rebuilt) -> Callable[[], Report]:
+    """Makes the report of the run, each time anew; on the way StoreError for what is not as it was then."""
+    make = report_again(stored.record, found.inputs, lambda: outcomes(connection, stored, found))
+
+    def checked() -> Report:
+        whole = make()
+        audits = as_before(whole, stored, found.digests, lambda: summary_record(whole.summary()))
+        return replace(whole, audits=audits)
+
+    return checked

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fleetaudit.cli.console import say
+from fleetaudit.cli.evidence import Evidence
 from fleetaudit.cli.options import Keeping
 from fleetaudit.cli.state import state_directory
 from fleetaudit.errors import ReportError, StoreError
@@ -26,7 +27,7 @@ class History:
 
     @contextmanager
     def keeping(
-        self, report: Report, judges: Judges, tally: Tally, *, inventory_given: bool
+        self, report: Report, judges: Judges, tally: Tally, evidence: Evidence, *, inventory_given: bool
     ) -> Iterator[tuple[Report, list[ReportError]]]:
         """The report, recorded while its audits pass; afterwards the list holds what failed.
 
@@ -56,9 +57,24 @@ class History:
                 "summary": summary_record(summary),
                 "again": circumstances(judges, tally),
             },
+            lambda previous: evidence.make(summary, previous),
         )
         if recorder.failure is not None:
             failures.append(ReportError(f"{recorder.failure}; this run is not in the history, or not whole"))
+
+    def keep_signature(self, evidence: Evidence) -> list[ReportError]:
+        """Keep the signature of the run's manifest, if there is one. Returns what failed."""
+        if self.place is None or evidence.signature is None:
+            return []
+        from fleetaudit.history.recording import keep_signature  # noqa: PLC0415
+        from fleetaudit.history.store import open_store  # noqa: PLC0415
+
+        try:
+            with open_store(self.place, create=False) as store:
+                keep_signature(store, evidence.run.id, evidence.signature.decode())
+        except StoreError as error:
+            return [ReportError(f"{error}; the signature is not in the history")]
+        return []
 
 
 def history_of(store: str | None, state: str | None = None) -> History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from fleetaudit.errors import ConfigError, Problem, StoreError
 from fleetaudit.history.normal import Normal, read_normal
-from fleetaudit.history.schema import CONTENTS, FINDINGS, HOST_RUNS, HOSTS, RULES, RUNS
+from fleetaudit.history.schema import CONTENTS, FINDINGS, HOST_RUNS, HOSTS, LINKS, RULES, RUNS
 from fleetaudit.history.store import chunks
 from fleetaudit.text import visible
 
@@ -106,6 +107,24 @@ def find_run(connection: Connection, name: str) -> StoredRun:
         names = ", ".join(visible(row.run_id) for row in found)
         raise ConfigError(Problem(f"several runs begin with '{shown}': {names}", hint="write more of it"))
     raise ConfigError(Problem(f"no run '{shown}' in the history", hint=_offer(connection)))
+
+
+def proof_of(connection: Connection, run: StoredRun) -> tuple[bytes, str | None]:
+    """The manifest of a run and its signature, if it has one.
+
+    Raises ConfigError when there is no manifest, StoreError when it is not the one that was chained.
+    """
+    row = connection.execute(select(RUNS.c.manifest, RUNS.c.signature).where(RUNS.c.id == run.key)).one()
+    if row.manifest is None:
+        raise ConfigError(Problem(f"run {visible(run.run_id)} has no manifest", hint="later runs have one"))
+    try:
+        manifest = zlib.decompress(row.manifest)
+    except zlib.error:
+        manifest = b""
+    query = select(LINKS.c.sha256).where(LINKS.c.run_id == run.run_id)
+    if hashlib.sha256(manifest).hexdigest() not in connection.execute(query).scalars().all():
+        raise StoreError(f"the history is damaged: the manifest of run {visible(run.run_id)}")
+    return manifest, row.signature
 
 
 def hosts_of(connection: Connection, run: StoredRun) -> list[StoredHost]:

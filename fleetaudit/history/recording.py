@@ -22,6 +22,7 @@ from fleetaudit.history.schema import (
     HOST_RUNS,
     HOSTS,
     JUDGEMENTS,
+    LINKS,
     RULES,
     RUNS,
     VERDICTS,
@@ -93,10 +94,19 @@ class Recorder:
                     self._attempt(self._flush)
             yield audit
 
-    def finish(self, summary: Summary, record: Mapping[str, object]) -> None:
-        """Record what is left, and that this was all; `record` is what is said of the run, as JSON."""
+    def finish(
+        self,
+        summary: Summary,
+        record: Mapping[str, object],
+        manifest: Callable[[tuple[str, str] | None], bytes] | None = None,
+    ) -> None:
+        """Record what is left, and that this was all; `record` is what is said of the run, as JSON.
+
+        `manifest` is made here, of the id and the manifest's digest of the run before: nobody else can come
+        between. It may not wait.
+        """
         if self.failure is None:
-            self._attempt(lambda: self._end(summary, record))
+            self._attempt(lambda: self._end(summary, record, manifest))
         if self._store is not None:
             self._store.close()
 
@@ -123,6 +133,8 @@ class Recorder:
                 "exit_code": None,
                 "record": _packed({}),
                 "inputs": None,
+                "manifest": None,
+                "signature": None,
             }
             if self._inputs is not None:
                 (row["inputs"],) = _contents(connection, [self._inputs]).values()
@@ -144,13 +156,23 @@ class Recorder:
                 self._write(connection)
             self._batch.clear()
 
-    def _end(self, summary: Summary, record: Mapping[str, object]) -> None:
+    def _end(
+        self,
+        summary: Summary,
+        record: Mapping[str, object],
+        manifest: Callable[[tuple[str, str] | None], bytes] | None,
+    ) -> None:
         if self._store is None:
             return
         with self._store.writing() as connection:
             self._write(connection)
             ended: dict[str, Any] = {"finished": True, "exit_code": int(summary.exit_code)}
             ended["record"] = _packed(record)
+            if manifest is not None:
+                made = manifest(last_link(connection))
+                ended["manifest"] = zlib.compress(made)
+                link = {"run_id": self._run.id, "sha256": hashlib.sha256(made).hexdigest()}
+                put(connection, LINKS, [{"id": _next_id(connection, LINKS), **link}])
             if connection.execute(update(RUNS).where(RUNS.c.id == self._key).values(ended)).rowcount != 1:
                 raise StoreError(f"run {self._run.id} was deleted from the history while it was recorded")
         self._batch.clear()
@@ -195,6 +217,20 @@ def _look(audit: HostAudit, run: Run, *, inventory_given: bool) -> _Look:
         told=told_of,
         judgement=_judgement(audit.results, reached=snapshot is not None),
     )
+
+
+def last_link(connection: Connection) -> tuple[str, str] | None:
+    """(run, digest of its manifest) of the last run that has one; None for none."""
+    row = connection.execute(
+        select(LINKS.c.run_id, LINKS.c.sha256).order_by(LINKS.c.id.desc()).limit(1)
+    ).first()
+    return None if row is None else (row.run_id, row.sha256)
+
+
+def keep_signature(store: Store, run_id: str, signature: str) -> None:
+    """Keep the signature of a run's manifest. Raises StoreError."""
+    with store.writing() as connection:
+        connection.execute(update(RUNS).where(RUNS.c.run_id == run_id).values(signature=signature))
 
 
 def judgement_digest(audit: HostAudit) -> bytes:

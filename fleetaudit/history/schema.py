@@ -51,8 +51,19 @@ RUNS: Final = Table(
     Column("exit_code", SmallInteger),
     Column("record", LargeBinary, nullable=False),  # zlib, JSON: policies, options, counts
     Column("inputs", _ID),  # the content of all files that it was judged by
+    Column("manifest", LargeBinary),  # zlib
+    Column("signature", Text),
 )
 Index(None, RUNS.c.started_at)
+
+# Every manifest there ever was, also of runs that were deleted: what the chain is made of.
+LINKS: Final = Table(
+    "links",
+    METADATA,
+    _key(),
+    Column("run_id", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False),
+)
 
 HOSTS: Final = Table(
     "hosts",

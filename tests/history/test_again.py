@@ -108,6 +108,8 @@ def test_every_format_comes_back_byte_for_byte_though_all_that_it_was_made_of_is
     assert b"waived" in before["text"]
     for name, data in before.items():
         assert after[name] == data, name
+    assert main(["history", "export", "latest", "b.tar.gz", "--store", store]) == 0
+    assert main(["verify", "b.tar.gz"]) == 0
 
 
 def test_the_text_report_is_on_standard_output(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
