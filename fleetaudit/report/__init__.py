@@ -63,6 +63,14 @@ RENDERERS: Final[Mapping[str, Format]] = MappingProxyType(
         "ocsf": Format("events for a SIEM, one a line", "fleetaudit.report.ocsf:ocsf"),
         "hdf": Format("for Heimdall: InSpec's ExecJSON", "fleetaudit.report.hdf:hdf"),
         "xlsx": Format("a workbook (extra xlsx)", "fleetaudit.report.workbook:xlsx"),
+        "parquet": Format(
+            "csv as typed columns, for query engines (extra parquet)",
+            "fleetaudit.report.parquet_rows:parquet",
+        ),
+        "parquet-listeners": Format(
+            "csv-listeners as typed columns (extra parquet)",
+            "fleetaudit.report.parquet_rows:parquet_listeners",
+        ),
     }
 )
 

@@ -27,6 +27,8 @@ def test_every_format_loads_and_its_main_file_has_no_suffix() -> None:
             "ocsf",
             "hdf",
             "xlsx",
+            "parquet",
+            "parquet-listeners",
         )
     )
     for name in formats():
