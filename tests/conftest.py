@@ -46,12 +46,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(autouse=True, scope="session")
 def state_of_our_own() -> Iterator[None]:
-    """Runs of one state directory do not overlap, so those of the tests keep away from the user's."""
+    """Runs of one state directory do not overlap, so the tests keep away from the user's, and configuration."""
     with (
         tempfile.TemporaryDirectory(prefix="fleetaudit-") as directory,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("XDG_STATE_HOME", directory)
+        patch.setenv("XDG_CONFIG_HOME", f"{directory}/config")
         yield
 
 

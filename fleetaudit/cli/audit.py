@@ -49,8 +49,8 @@ def command(snapshots: str | None, **options: object) -> int:
     judges = judges_of(judging, utc_now())
     reserved = (snapshots, keeping.retry_file, judging.manifest)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
-    proof = proof_of(judging.manifest, judging.sign, judging.store)
-    history = history_of(judging.store, keeping.state)
+    history = history_of(judging.store, keeping.state, no_store=judging.no_store)
+    proof = proof_of(judging.manifest, judging.sign, kept=history.place is not None)
     goal = targets(targeting, connecting)
     contexts = {host.name: host.context for host in goal.hosts}
     judges = against_baseline(judges, judging, contexts, keeping.state)
@@ -107,6 +107,7 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
         "retry_file",
         "state",
         "store",
+        "no_store",
         "manifest",
         "sign",
         "keep_runs",

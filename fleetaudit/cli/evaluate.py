@@ -41,8 +41,8 @@ def command(
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=(judging.manifest,))
-    proof = proof_of(judging.manifest, judging.sign, judging.store)
-    history = history_of(judging.store)
+    history = history_of(judging.store, no_store=judging.no_store)
+    proof = proof_of(judging.manifest, judging.sign, kept=history.place is not None)
     started = utc_now()
     judges = judges_of(judging, started)
     contexts, sources = contexts_of(inventory)

@@ -45,11 +45,14 @@ class Proof:
 NO_PROOF: Final = Proof()
 
 
-def proof_of(manifest: str | None, key: str | None, store: str | None) -> Proof:
-    """What `--manifest` and `--sign` say. Raises ConfigError, before anything runs."""
+def proof_of(manifest: str | None, key: str | None, *, kept: bool) -> Proof:
+    """What `--manifest` and `--sign` say; `kept` runs have a manifest in any case.
+
+    Raises ConfigError, before anything runs.
+    """
     if key is not None:
         require_key(key)
-        if manifest is None and store is None:
+        if manifest is None and not kept:
             raise ConfigError(Problem("--sign: sign what?", hint="add --manifest FILE, or --store"))
     previous = None
     if manifest is not None and Path(manifest).exists():

@@ -98,6 +98,7 @@ class Judging:
     waiver_warn_days: int
     now: str | None
     store: str | None
+    no_store: bool
     manifest: str | None
     sign: str | None
     include_pass: bool
@@ -384,6 +385,7 @@ JUDGEMENT = _all(
         metavar="[PATH|URL]",
         help="Keep the run in the history; alone (last, or before another option): the usual file.",
     ),
+    click.option("--no-store", is_flag=True, help="Keep this run out of the history that is configured."),
     click.option(
         "--manifest", metavar="FILE", help="Write what proves the run: all that it was, by SHA-256."
     ),

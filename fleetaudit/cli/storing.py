@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from fleetaudit.cli.configured import configured
 from fleetaudit.cli.console import say
 from fleetaudit.cli.evidence import Evidence
 from fleetaudit.cli.options import Keeping
 from fleetaudit.cli.state import state_directory
-from fleetaudit.errors import ReportError, StoreError
+from fleetaudit.errors import ConfigError, Problem, ReportError, StoreError
 from fleetaudit.history.place import StorePlace, store_place
 from fleetaudit.judges import Judges
 from fleetaudit.model import Report
@@ -77,12 +78,16 @@ class History:
         return []
 
 
-def history_of(store: str | None, state: str | None = None) -> History:
-    """What `--store` says; a store that does not answer is told before anybody is asked. Raises ConfigError.
+def history_of(store: str | None, state: str | None = None, *, no_store: bool = False) -> History:
+    """What `--store` says, or else the configuration, unless `no_store`. Raises ConfigError.
 
+    A store that does not answer is told before anybody is asked.
     It may answer by the time there is something to keep, and the reports do not depend on it.
     """
-    if store is None:
+    if store is not None and no_store:
+        raise ConfigError(Problem("--store and --no-store", hint="say one of them"))
+    store = configured().store if store is None else store
+    if store is None or no_store:
         return History(None)
     place = usual_place(store, state)
     from fleetaudit.history.store import open_store  # noqa: PLC0415  (see `keeping`)
@@ -95,5 +100,9 @@ def history_of(store: str | None, state: str | None = None) -> History:
 
 
 def usual_place(store: str, state: str | None) -> StorePlace:
-    """What the text names; empty: the file in the state directory. Raises ConfigError."""
+    """What the text names; empty: the configured one, or else the file in the state directory.
+
+    Raises ConfigError.
+    """
+    store = store or configured().store or ""
     return store_place(store, state_directory(Keeping(state, resume=None, retry_file=None, keep_runs=0)))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetaudit import yamlio
+from fleetaudit import schema, yamlio
 from fleetaudit.demo.fleet import DemoFleet
 from fleetaudit.derive import derive
 from fleetaudit.inputs import read_policies
@@ -65,7 +65,7 @@ def test_there_is_something_to_check_and_every_block_is_of_a_known_kind() -> Non
     assert sum(map(len, COMMANDS.values())) > 30
     assert len(PYTHON) > 3
     kinds = {"sh", "text", "json", "yaml policy", "yaml rules", "yaml inventory", "yaml policy-test"}
-    kinds |= {"python", "python test", "yaml waivers"}
+    kinds |= {"python", "python test", "yaml waivers", "yaml config"}
     assert [str(block) for block in BLOCKS if block.info not in kinds] == []
 
 
@@ -80,6 +80,8 @@ def test_yaml_examples_load(block: Block, tmp_path: Path) -> None:
         assert read_policies([str(tmp_path / "example.yaml")])
     elif kind in ("policy", "rules"):
         assert policy(block.body).rules
+    elif kind == "config":
+        assert schema.problems(yamlio.parse(block.body.encode(), str(block)), "config") == ()
     elif kind == "waivers":
         assert waiver_files.load([yamlio.parse(block.body.encode(), str(block))], [], utc_now())
     elif kind == "inventory":
