@@ -134,5 +134,9 @@ class ReportError(FleetauditError):
     """A report could not be written."""
 
 
+class NoticeError(FleetauditError):
+    """A notice could not be sent."""
+
+
 class StoreError(FleetauditError):
     """The history could not be read or written."""

@@ -46,7 +46,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(autouse=True, scope="session")
 def state_of_our_own() -> Iterator[None]:
-    """Runs of one state directory do not overlap, so the tests keep away from the user's, and configuration."""
+    """Runs of one state directory do not overlap: tests keep away from the user's; likewise settings."""
     with (
         tempfile.TemporaryDirectory(prefix="fleetaudit-") as directory,
         pytest.MonkeyPatch.context() as patch,

@@ -11,6 +11,7 @@ from fleetaudit.cli.evidence import proof_of
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
+from fleetaudit.cli.noticing import noticing
 from fleetaudit.cli.options import (
     CONNECTION,
     JUDGEMENT,
@@ -50,6 +51,7 @@ def command(snapshots: str | None, **options: object) -> int:
     reserved = (snapshots, keeping.retry_file, judging.manifest)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
     history = history_of(judging.store, keeping.state, no_store=judging.no_store)
+    notices = noticing(judging, history)
     proof = proof_of(judging.manifest, judging.sign, kept=history.place is not None)
     goal = targets(targeting, connecting)
     contexts = {host.name: host.context for host in goal.hosts}
@@ -82,7 +84,7 @@ def command(snapshots: str | None, **options: object) -> int:
             outputs,
             include_pass=judging.include_pass,
             interrupt=interrupt,
-            history=history,
+            noticing=notices,
             proof=proof,
         )
         written = kept.write_retry_file() and written
@@ -108,6 +110,8 @@ def _recorded(options: Mapping[str, object]) -> Mapping[str, object]:
         "state",
         "store",
         "no_store",
+        "notify",
+        "notify_secret_file",
         "manifest",
         "sign",
         "keep_runs",

@@ -16,9 +16,13 @@ _NAME: Final = "fleetaudit/config.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the file says. `store`: keep runs there ("" is the usual file); None: only when told to."""
+    """What the file says. `store`: keep runs there ("" is the usual file); None: only when told to.
+
+    `notify` is told what is new in a run that is kept.
+    """
 
     store: str | None = None
+    notify: tuple[str, ...] = ()
 
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -46,6 +50,5 @@ def configured() -> Configured:
         )
     if problems:
         raise ConfigError(problems)
-    if isinstance(store, str):
-        return Configured(store)
-    return Configured("" if store else None)
+    notify = tuple(str(url) for url in value.get("notify", ()))
+    return Configured(store if isinstance(store, str) else "" if store else None, notify)

@@ -10,6 +10,7 @@ import click
 from fleetaudit.cli.console import say
 from fleetaudit.cli.evidence import proof_of
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
+from fleetaudit.cli.noticing import noticing
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
 from fleetaudit.cli.outputs import parse_outputs
 from fleetaudit.cli.storing import history_of
@@ -42,6 +43,7 @@ def command(
     judging = pick(Judging, options)
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=(judging.manifest,))
     history = history_of(judging.store, no_store=judging.no_store)
+    notices = noticing(judging, history)
     proof = proof_of(judging.manifest, judging.sign, kept=history.place is not None)
     started = utc_now()
     judges = judges_of(judging, started)
@@ -75,7 +77,7 @@ def command(
             judges,
             outputs,
             include_pass=judging.include_pass,
-            history=history,
+            noticing=notices,
             inventory_given=bool(contexts),
             proof=proof,
         )

@@ -9,6 +9,7 @@ from datetime import datetime
 from fleetaudit.cli.console import say
 from fleetaudit.cli.evidence import NO_PROOF, Evidence, Proof
 from fleetaudit.cli.interrupt import Interrupt
+from fleetaudit.cli.noticing import Noticing
 from fleetaudit.cli.options import Judging
 from fleetaudit.cli.outputs import Output, write
 from fleetaudit.cli.recorded import recorded_path
@@ -59,11 +60,11 @@ def conclude(
     *,
     include_pass: bool = False,
     interrupt: Interrupt | None = None,
-    history: History | None = None,
+    noticing: Noticing | None = None,
     inventory_given: bool = False,
     proof: Proof = NO_PROOF,
 ) -> tuple[ExitCode, bool]:
-    """Judge the outcomes, write every report and keep the run in the history.
+    """Judge the outcomes, write every report, keep the run in the history and tell what is new.
 
     `inventory_given`: what hosts are in was said now, not by the outcomes. Returns how the run ended, and
     whether all was written.
@@ -74,7 +75,8 @@ def conclude(
     tally.interrupted = interrupt.happened
     with interrupt.guard(lambda: None):  # judging goes on: half a report would help nobody
         whole = report(outcomes, judges.policies, run, tally)
-        history = history or History(None)
+        noticing = noticing or Noticing(History(None))
+        history = noticing.history
         evidence = Evidence(run, judges, proof)
         if history.place is not None or proof.path is not None:
             whole = evidence.over(whole)
@@ -84,6 +86,8 @@ def conclude(
             evidence.reports = written.files
         failures = [*written.failures, *unkept, *evidence.finish(tally.summary())]
         failures += history.keep_signature(evidence)
+        if not unkept:
+            noticing.tell(run.id)
     say_left_out(tally.left_out)
     for failure in failures:
         say(f"error: {failure}")

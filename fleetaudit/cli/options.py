@@ -99,6 +99,8 @@ class Judging:
     now: str | None
     store: str | None
     no_store: bool
+    notify: tuple[str, ...]
+    notify_secret_file: str | None
     manifest: str | None
     sign: str | None
     include_pass: bool
@@ -386,6 +388,13 @@ JUDGEMENT = _all(
         help="Keep the run in the history; alone (last, or before another option): the usual file.",
     ),
     click.option("--no-store", is_flag=True, help="Keep this run out of the history that is configured."),
+    click.option(
+        "--notify",
+        multiple=True,
+        metavar="URL",
+        help="Tell what is new since the run before: https://…, or a URL of Apprise. Needs a history.",
+    ),
+    click.option("--notify-secret-file", metavar="FILE", help="What signs notices to webhooks."),
     click.option(
         "--manifest", metavar="FILE", help="Write what proves the run: all that it was, by SHA-256."
     ),
