@@ -189,26 +189,26 @@ def _entry(page: Page, fold: Fold[K], finding: Finding) -> None:
     page.write(f"{hosts}  {where}".rstrip() + mark, indent=2, style=Style.STRONG)
     if not alone:
         page.write(str(fold.hosts), indent=4, hang=0)
-    _owners(page, wording.holders(finding), pids=alone)
+    _owners(page, wording.holders(finding), finding.reason, pids=alone)
     if finding.listener and (state := wording.unowned(finding.listener)):
         page.write(f"  ({state})", indent=4)
     example = "" if alone else f"on {fold.hosts.names[0]}: "
     page.write(f"{example}{finding.reason}", indent=4)
 
 
-def _owners(page: Page, holders: Iterable[Holder], *, pids: bool) -> None:
+def _owners(page: Page, holders: Iterable[Holder], reason: str, *, pids: bool) -> None:
     """The owners, ">" before those the finding is about; those that differ only in pid are one line."""
     groups: dict[tuple[str, ...], list[Holder]] = {}
     for holder in holders:
         groups.setdefault(owner_shape(holder), []).append(holder)
     for shape in sorted(groups)[:_OWNERS_SHOWN]:
-        _owner(page, groups[shape], pids=pids)
+        _owner(page, groups[shape], reason, pids=pids)
     hidden = sum(len(groups[shape]) for shape in sorted(groups)[_OWNERS_SHOWN:])
     if hidden:
         page.write(f"  and {_number(hidden, 'more owner')}", indent=4)
 
 
-def _owner(page: Page, alike: list[Holder], *, pids: bool) -> None:
+def _owner(page: Page, alike: list[Holder], reason: str, *, pids: bool) -> None:
     holder, process = alike[0], alike[0].owner.process
     number = f" x{len(alike)}" if len(alike) > 1 else f"[{process.pid}]"
     facts = [f"{wording.program(process)}{number if pids else ''} ({wording.account(process)})"]
@@ -218,7 +218,8 @@ def _owner(page: Page, alike: list[Holder], *, pids: bool) -> None:
     facts += ["could receive the socket"] if holder.held_by else []
     mark = "> " if holder.concerned else "  "
     page.write(mark + ", ".join(facts), indent=4, hang=4)
-    if holder.concerned and holder.owner.ancestors:
+    told = any(f"(pid {it.owner.process.pid}) < " in reason for it in alike)
+    if holder.concerned and holder.owner.ancestors and not told:
         chain = " < ".join(
             f"{wording.program(item)}{f'[{item.pid}]' if pids else ''}" for item in holder.owner.ancestors
         )

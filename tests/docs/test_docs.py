@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -175,3 +177,23 @@ def test_python_examples_run(block: Block, home: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
+
+
+def test_screens_are_drawn_from_what_a_terminal_shows(home: Path) -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        screens = importlib.import_module("screens")
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    command = ("listeners", "-i", "inventory.yaml", "--limit", "web1")
+    text = screens.on_terminal(command, home)
+    assert "tcp 0.0.0.0:8080" in text
+    for name, picture in {
+        "new": screens.drawn(command, text, 30),
+        **{path.name: path.read_text() for path in (ROOT / "docs/screens").glob("*.svg")},
+    }.items():
+        root = ElementTree.fromstring(picture)  # noqa: S314  (our own)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", picture), name  # nothing is loaded
+        assert "0.0.0.0:8080" in picture or "fleetaudit" in picture
+    assert {path.stem for path in (ROOT / "docs/screens").glob("*.svg")} == set(screens.SCREENS)
