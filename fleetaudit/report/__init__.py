@@ -54,6 +54,7 @@ RENDERERS: Final[Mapping[str, Format]] = MappingProxyType(
             "fleetaudit.report.listener_rows:listener_rows",
             MappingProxyType({".meta.json": "fleetaudit.report.csv_rows:csv_meta"}),
         ),
+        "html": Format("a page for a browser, one file", "fleetaudit.report.html:html"),
         "junit": Format("for CI servers: one test case per rule and host", "fleetaudit.report.junit:junit"),
         "markdown": Format("a job summary, at most 1 MiB", "fleetaudit.report.markdown:markdown"),
         "github": Format("annotations of a GitHub job", "fleetaudit.report.annotations:github"),

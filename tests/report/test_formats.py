@@ -18,6 +18,7 @@ def test_every_format_loads_and_its_main_file_has_no_suffix() -> None:
             "jsonl",
             "csv",
             "csv-listeners",
+            "html",
             "junit",
             "markdown",
             "github",
