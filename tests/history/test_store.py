@@ -19,6 +19,7 @@ from fleetaudit.errors import ConfigError, StoreError
 from fleetaudit.history.migrating import downgrade, upgrade
 from fleetaudit.history.past import listening, looks
 from fleetaudit.history.place import StorePlace, masked, store_place
+from fleetaudit.history.pruning import prune
 from fleetaudit.history.reading import find_run, findings_of, hosts_of, normals, runs
 from fleetaudit.history.schema import CONTENTS, HOST_RUNS, JUDGEMENTS, METADATA, RUNS
 from fleetaudit.history.store import HEAD, VERSION_TABLE, Store, open_store
@@ -341,3 +342,43 @@ def test_places(tmp_path: Path) -> None:
         store_place("mysql://u:secret@h/d", tmp_path)
     with pytest.raises(ConfigError, match="is a directory"):
         store_place(str(tmp_path), tmp_path)
+
+
+def test_a_run_before_that_is_deleted_meanwhile_takes_nothing_along(store: Store) -> None:
+    """An unchanged host's content is looked for where the run before has it; it may be gone by then."""
+
+    def delete_first(number: int) -> None:
+        with store.reading() as connection:
+            gone = [run.key for run in runs(connection) if run.run_id == "r1"]
+        if number == 1:
+            prune(store, gone)
+
+    keep(store, "r1", [PLAIN, LEAKY])
+    with store.reading() as connection:
+        before = [it.lasting for it in hosts_of(connection, find_run(connection, "r1"))]
+        found = normals(connection, {key for key in before if key})
+    assert keep(store, "r2", [PLAIN, LEAKY], between=delete_first).failure is None
+    with store.reading() as connection:
+        after = [it.lasting for it in hosts_of(connection, find_run(connection, "r2"))]
+        again = normals(connection, {key for key in after if key})
+        assert sorted(again.values(), key=repr) == sorted(found.values(), key=repr)
+        (look,) = looks(connection, "web2")
+        assert [it.words for it in listening(connection, look, None)] == ["tcp 0.0.0.0:80"]
+
+
+def test_stores_of_the_first_schema_are_brought_up_to_date_and_back(place: StorePlace) -> None:
+    with open_store(place, create=True) as store:
+        keep(store, "r1", [PLAIN, LEAKY, failed("web3")])
+        with store.writing() as connection:
+            downgrade(connection, "0001")
+            connection.execute(text("UPDATE host_runs SET volatile = lasting"))  # whatever it was
+    for name in ("r2", "r3"):
+        with open_store(place, create=False) as store, store.reading() as connection:
+            run = find_run(connection, "r1")
+            assert [it.status for it in hosts_of(connection, run)] == ["ok", "ok", "unreachable"]
+            assert [it.rule for it in findings_of(connection, run)] == ["shells"]
+            (look,) = looks(connection, "web1") if name == "r2" else looks(connection, "web1")[:1]
+            (found,) = listening(connection, look, 8080)
+            assert (found.held, len(found.holders)) == ((), 2)  # who, but not as which process
+        with open_store(place, create=False) as store:
+            assert keep(store, name, [PLAIN, LEAKY]).failure is None
