@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from fleetaudit.cli.collect import lines_to
-from fleetaudit.cli.evidence import proof_of
+from fleetaudit.cli.evidence import manifest_files, proof_of
 from fleetaudit.cli.interrupt import Interrupt
 from fleetaudit.cli.inventory import list_hosts
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
@@ -48,7 +48,7 @@ def command(snapshots: str | None, **options: object) -> int:
         list_hosts(targets(targeting, connecting))
         return ExitCode.COMPLIANT
     judges = judges_of(judging, utc_now())
-    reserved = (snapshots, keeping.retry_file, judging.manifest)
+    reserved = (snapshots, keeping.retry_file, *manifest_files(judging.manifest))
     outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=reserved)
     history = history_of(judging.store, keeping.state, no_store=judging.no_store)
     notices = noticing(judging, history)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import click
 
 from fleetaudit.cli.console import say
-from fleetaudit.cli.evidence import proof_of
+from fleetaudit.cli.evidence import manifest_files, proof_of
 from fleetaudit.cli.judging import against_baseline, conclude, judges_of, warn_idle
 from fleetaudit.cli.noticing import noticing
 from fleetaudit.cli.options import JUDGEMENT, Finite, Judging, pick
@@ -41,7 +41,7 @@ def command(
 ) -> int:
     """Judge policies over saved snapshots: the same report and exit codes as the audit that took them."""
     judging = pick(Judging, options)
-    outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=(judging.manifest,))
+    outputs = parse_outputs(judging.outputs, quiet=judging.quiet, reserved=manifest_files(judging.manifest))
     history = history_of(judging.store, no_store=judging.no_store)
     notices = noticing(judging, history)
     proof = proof_of(judging.manifest, judging.sign, kept=history.place is not None)

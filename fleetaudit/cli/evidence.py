@@ -61,6 +61,11 @@ def proof_of(manifest: str | None, key: str | None, *, kept: bool) -> Proof:
     return Proof(manifest, key, previous)
 
 
+def manifest_files(manifest: str | None) -> tuple[str, ...]:
+    """Every file that `--manifest` writes or takes away: nothing else may be written there."""
+    return () if manifest is None else (manifest, manifest + SIGNATURE)
+
+
 @dataclass(slots=True)
 class Evidence:
     """One run's manifest in the making."""

@@ -173,6 +173,7 @@ def test_a_key_that_does_not_sign_costs_no_report_and_no_pass(
         (("--sign", "nowhere"), "--sign nowhere: no such file"),
         (("--manifest", "p.yaml"), "p.yaml: not a manifest"),
         (("--manifest", "out/r.json"), "two outputs go to"),
+        (("-o", "jsonl=out/m.json.sig"), "two outputs go to"),
         (("--manifest", "nowhere/m.json"), "is no directory"),
     ],
 )
