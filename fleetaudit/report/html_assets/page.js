@@ -250,7 +250,11 @@
   };
   form.addEventListener("input", later);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(() => { select(); draw(); }));
+  document.getElementById("clear").addEventListener("click", () => {
+    form.reset();
+    select();
+    draw();
+  });
   for (const [id, step] of [["back", -1], ["next", 1]]) {
     document.getElementById(id).addEventListener("click", () => {
       state.page += step;
