@@ -40,6 +40,8 @@ def command(*, run: str, file: str, store: str, state: str | None) -> int:
     The same run gives the same bytes each time. `fleetaudit verify` checks the file, without a history.
     Exit code 3 when a report of the run cannot be made again: it is not in the file then.
     """
+    if file == "-":
+        raise ConfigError(Problem("a bundle goes into a file", hint="such as run.tar.gz"))
     require_free([file])
     with (
         open_store(usual_place(store, state), create=False) as history,

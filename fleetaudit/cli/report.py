@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from fleetaudit.cli.console import say
 from fleetaudit.cli.outputs import parse_outputs, streams, write
 from fleetaudit.cli.storing import usual_place
+from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.history.reading import StoredRun, find_run
 from fleetaudit.history.rebuilding import Rebuilt, as_before, outcomes, rebuilt
 from fleetaudit.history.store import open_store
@@ -37,6 +38,8 @@ def command(
     Exit code 0 when everything was written, whatever was found in the run.
     """
     wanted = parse_outputs(outputs, quiet=quiet)
+    if not wanted:
+        raise ConfigError(Problem("report: write what?", hint="add -o FORMAT=PATH, or leave out -q"))
     with open_store(usual_place(store, state), create=False) as history, history.reading() as connection:
         stored = find_run(connection, run)
         found = rebuilt(connection, stored)

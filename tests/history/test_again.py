@@ -118,6 +118,30 @@ def test_the_text_report_is_on_standard_output(here: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == Path("then/text").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "latest", "-q"], "write what?"),
+        (["report", "nosuch"], "no run 'nosuch' in the history"),
+        (["report", "latest", "-o", "jsom=x"], "is not an output"),
+        (["history", "export", "latest", "-"], "a bundle goes into a file"),
+        (["history", "export", "latest", "policies"], "is a directory"),
+        (["history", "export", "latest", "nowhere/b.tar.gz"], "is no directory"),
+    ],
+)
+def test_what_cannot_be_meant(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert judge("then") == 1
+    before = sorted(here.rglob("*"))
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert sorted(here.rglob("*")) == before
+
+
 def test_hosts_that_where_left_out_are_counted_again(here: Path) -> None:
     assert judge("then", "--where", "kernel=6.*") in (1, 3)
     assert main(["report", "latest", "-q", *written("again")]) == 0
