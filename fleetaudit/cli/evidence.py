@@ -54,11 +54,15 @@ def proof_of(manifest: str | None, key: str | None, *, kept: bool) -> Proof:
         require_key(key)
         if manifest is None and not kept:
             raise ConfigError(Problem("--sign: sign what?", hint="add --manifest FILE, or --store"))
-    previous = None
-    if manifest is not None and Path(manifest).exists():
-        before = read_bytes(manifest)
-        previous = link_to(decode(before, manifest).run.id, before)
-    return Proof(manifest, key, previous)
+    return Proof(manifest, key, _link(manifest) if manifest is not None else None)
+
+
+def _link(path: str) -> Link | None:
+    """The run whose manifest is there; None when nothing is. Raises ConfigError for anything else."""
+    if not Path(path).exists():
+        return None
+    before = read_bytes(path)
+    return link_to(decode(before, path).run.id, before)
 
 
 def manifest_files(manifest: str | None) -> tuple[str, ...]:
@@ -105,10 +109,18 @@ class Evidence:
                 inputs=tuple(self._inputs()),
                 hosts=tuple(self._hosts),
                 reports=tuple(map(self._report, self.reports)),
-                previous=Link(*previous) if previous else self.proof.previous,
+                previous=Link(*previous) if previous else self._before(),
             )
         )
         return self.made
+
+    def _before(self) -> Link | None:
+        """The manifest whose place this one takes: another run may have written it since this one began."""
+        try:
+            found = _link(self.proof.path) if self.proof.path is not None else None
+        except ConfigError:
+            found = None
+        return found or self.proof.previous
 
     def finish(self, summary: Summary) -> list[ReportError]:
         """Write and sign the manifest, as far as that was asked for. Returns what could not be done."""

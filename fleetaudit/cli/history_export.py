@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,7 @@ from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, StoreError
 from fleetaudit.evidence import bundle
 from fleetaudit.evidence.manifest import Manifest, decode, digest
-from fleetaudit.history.reading import StoredRun, find_run, proof_of
+from fleetaudit.history.reading import StoredRun, find_manifest, find_run, proof_of
 from fleetaudit.history.rebuilding import Rebuilt, outcomes, rebuilt
 from fleetaudit.history.store import open_store
 from fleetaudit.rejudging import files_of
@@ -34,7 +35,15 @@ _CHUNK = 1 << 20
 @click.argument("file", metavar="BUNDLE.tar.gz")
 @click.option("--store", default="", metavar="PATH|URL", help="The history (default: the usual file).")
 @click.option("--state", metavar="DIRECTORY", help="Where the usual file is.")
-def command(*, run: str, file: str, store: str, state: str | None) -> int:
+@click.option(
+    "--chain",
+    type=click.IntRange(0, 9999),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Put the manifests of up to N runs before it in, too.",
+)
+def command(*, run: str, file: str, store: str, state: str | None, chain: int) -> int:
     """Write all of RUN into one file: manifest and signature, snapshots, policies, waivers, reports.
 
     The same run gives the same bytes each time. `fleetaudit verify` checks the file, without a history.
@@ -51,26 +60,46 @@ def command(*, run: str, file: str, store: str, state: str | None) -> int:
         stored = find_run(connection, run)
         manifest, signature = proof_of(connection, stored)
         with (Path(folder) / "bundle").open("w+b") as packed:
-            whole = _pack(connection, stored, (manifest, signature), packed, Path(folder))
+            writer = bundle.Writer(packed)
+            _prove(connection, manifest, signature, chain, writer)
+            whole = _pack(connection, stored, manifest, writer, Path(folder))
             packed.seek(0)
             _copy(packed, file)
     return ExitCode.COMPLIANT if whole else ExitCode.INCOMPLETE
 
 
+def _prove(
+    connection: Connection, manifest: bytes, signature: str | None, chain: int, writer: bundle.Writer
+) -> None:
+    """What proves the run, and as much of the chain as was asked for and is still kept."""
+    writer.add(bundle.MANIFEST, manifest)
+    if signature is not None:
+        writer.add(bundle.SIGNATURE, signature.encode())
+    for number, before in enumerate(islice(_chain(connection, manifest), chain), 1):
+        writer.add(bundle.chain_name(number), before)
+
+
+def _chain(connection: Connection, manifest: bytes) -> Iterator[bytes]:
+    """The manifests of the runs before, latest first, until one is not kept any more."""
+    link = decode(manifest, "manifest").previous
+    while link is not None:
+        before = find_manifest(connection, link.run)
+        if before is None or digest(before) != link.manifest_sha256:
+            return
+        yield before
+        link = decode(before, f"run {link.run}").previous
+
+
 def _pack(
     connection: Connection,
     stored: StoredRun,
-    proof: tuple[bytes, str | None],
-    packed: BinaryIO,
+    proof: bytes,
+    writer: bundle.Writer,
     folder: Path,
 ) -> bool:
     """Returns whether everything is in it that the manifest names."""
     found = rebuilt(connection, stored)
-    manifest = decode(proof[0], f"run {stored.run_id}")
-    writer = bundle.Writer(packed)
-    writer.add(bundle.MANIFEST, proof[0])
-    if proof[1] is not None:
-        writer.add(bundle.SIGNATURE, proof[1].encode())
+    manifest = decode(proof, f"run {stored.run_id}")
     contents = files_of(found.inputs)
     for number, item in enumerate(manifest.inputs, 1):
         if item.kind in bundle.KINDS and item.path in contents:

@@ -12,13 +12,13 @@ from typing import BinaryIO
 import click
 
 from fleetaudit.cli.evidence import SIGNATURE
-from fleetaudit.errors import ConfigError, Problem
+from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.evidence import bundle
+from fleetaudit.evidence.chain import Chained, chained, check_chain, check_gap
 from fleetaudit.evidence.checking import (
     Check,
     Content,
     State,
-    check_chain,
     check_inputs,
     check_reports,
     check_signature,
@@ -27,9 +27,10 @@ from fleetaudit.evidence.checking import (
     exit_code,
     inside,
 )
-from fleetaudit.evidence.manifest import MOST_BYTES, Link, Manifest, decode, link_to
+from fleetaudit.evidence.manifest import MOST_BYTES, Manifest, decode
 from fleetaudit.evidence.signing import MOST_BYTES as MOST_SIGNATURE
 from fleetaudit.evidence.signing import check as check_signed
+from fleetaudit.evidence.signing import require_signers
 from fleetaudit.report.record import encode
 from fleetaudit.text import visible
 
@@ -46,11 +47,12 @@ class _Given:
     manifest: Manifest
     signature: bytes | None
     checks: tuple[Check, ...]
+    chain: tuple[Chained, ...] | None = None  # of a bundle
 
     @property
-    def link(self) -> Link:
-        """What the manifest of the next run says of this one."""
-        return link_to(self.manifest.run.id, self.data)
+    def place(self) -> Chained:
+        """Where it is in the chain."""
+        return chained(self.manifest, self.data)
 
 
 @click.command("verify")
@@ -83,14 +85,19 @@ def command(
     """
     if signer is not None and allowed_signers is None:
         raise ConfigError(Problem("--signer: whose key is that?", hint="add --allowed-signers FILE"))
+    if allowed_signers is not None:
+        require_signers(allowed_signers)
     if snapshots is not None and len(paths) > 1:
         raise ConfigError(Problem("--snapshots: of which run?", hint="name one manifest"))
     given = [_given(path) for path in dict.fromkeys(paths)]
-    links = {it.name: it.link for it in given}
+    places = [it.place for it in given]
+    known = {place.sha256: place for place in [*places, *(it for one in given for it in one.chain or ())]}
     found: list[Check] = []
-    for it in given:
-        checks = [_signature(it, allowed_signers, signer), check_chain(it.manifest, links), *it.checks]
-        checks += check_snapshots(it.manifest.hosts, _lines(snapshots)) if snapshots else ()
+    for it, place in zip(given, places, strict=True):
+        checks = [_signature(it, allowed_signers, signer), check_chain(place, known)]
+        gap = check_gap(place, places, known)
+        checks += [*([gap] if gap else ()), *it.checks]
+        checks += _snapshots(it, snapshots)
         checks += _inputs(it.manifest) if inputs else ()
         _print(it, checks, style)
         found += checks
@@ -103,7 +110,8 @@ def _given(path: str) -> _Given:
             if stream.read(2) == _GZIP:
                 stream.seek(0)
                 opened = bundle.read(stream, path)
-                return _Given(path, opened.data, opened.manifest, opened.signature, opened.checks)
+                rest = opened.signature, opened.checks, opened.chain
+                return _Given(path, opened.data, opened.manifest, *rest)
             stream.seek(0)
             data = stream.read(MOST_BYTES)
     except OSError as error:
@@ -120,7 +128,7 @@ def _given(path: str) -> _Given:
 
 def _beside(path: str) -> bytes | None:
     try:
-        with Path(path + SIGNATURE).open("rb") as stream:
+        with _plain(Path(path + SIGNATURE), follow=True) as stream:
             return stream.read(MOST_SIGNATURE)
     except FileNotFoundError:
         return None
@@ -140,8 +148,9 @@ def _content(folder: Path, path: str, size: int) -> Content | None:
         return None
 
 
-def _plain(place: Path) -> BinaryIO:
-    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _plain(place: Path, *, follow: bool = False) -> BinaryIO:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(place, flags if follow else flags | os.O_NOFOLLOW)
     stream = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         stream.close()
@@ -150,8 +159,21 @@ def _plain(place: Path) -> BinaryIO:
 
 
 def _signature(it: _Given, signers: str | None, signer: str | None) -> Check:
-    signed = None if it.signature is None else check_signed(it.data, it.signature, signers, signer)
+    try:
+        signed = None if it.signature is None else check_signed(it.data, it.signature, signers, signer)
+    except ReportError as error:
+        return Check(State.UNCHECKED, "signature", "manifest", str(error))
     return check_signature(signed, wanted=signers is not None)
+
+
+def _snapshots(it: _Given, path: str | None) -> Iterable[Check]:
+    """Those of a bundle were checked with it; others only where somebody says where they are."""
+    if path is not None:
+        return check_snapshots(it.manifest.hosts, _lines(path))
+    count = sum(host.sha256 is not None for host in it.manifest.hosts)
+    if it.chain is not None or not count:
+        return ()
+    return [Check(State.UNCHECKED, "snapshots", f"{count} hosts", "see --snapshots FILE", optional=True)]
 
 
 def _lines(path: str) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """A run in one file: its manifest, signature, snapshots, inputs and reports, the same bytes each time.
 
-A gzip'ed tar file of plain files: `manifest.json` first, `manifest.json.sig`, `inputs/`, `reports/`, and
-`snapshots.jsonl` last. Reading one believes nothing: members are read in their order, never put on a disk,
-and reading stops behind what the manifest says there is.
+A gzip'ed tar file of plain files: `manifest.json` first, `manifest.json.sig`, `chain/` (manifests of runs
+before, latest first), `inputs/`, `reports/`, and `snapshots.jsonl` last. Reading one believes nothing:
+members are read in their order, never put on a disk, and reading stops behind what the manifest names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
 from fleetaudit.errors import ConfigError, Place, Problem
+from fleetaudit.evidence.chain import Chained, chained
 from fleetaudit.evidence.checking import (
     MOST_LINE,
     Check,
@@ -28,7 +29,7 @@ from fleetaudit.evidence.checking import (
     check_snapshots,
     content_of,
 )
-from fleetaudit.evidence.manifest import MOST_BYTES, Manifest, ManifestReport, decode
+from fleetaudit.evidence.manifest import MOST_BYTES, Manifest, ManifestReport, decode, digest
 from fleetaudit.evidence.signing import MOST_BYTES as MOST_SIGNATURE
 from fleetaudit.text import visible
 
@@ -37,6 +38,7 @@ SIGNATURE: Final = "manifest.json.sig"
 SNAPSHOTS: Final = "snapshots.jsonl"
 KINDS: Final = frozenset({"policy", "waivers"})  # inputs that are in a bundle
 _MOST_INPUT: Final = 64 * 1024 * 1024
+_MOST_UNEXPECTED: Final = 100  # members that no run has in its bundle, until the rest is not read
 _ODD: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -52,6 +54,11 @@ def input_name(number: int, path: str) -> str:
 
 def _tame(path: str) -> str:
     return _ODD.sub("_", path.rpartition("/")[2])[:80]
+
+
+def chain_name(number: int) -> str:
+    """Where the manifest of the run that is `number` runs before is in a bundle."""
+    return f"chain/{number:04}.json"
 
 
 class Writer:
@@ -85,6 +92,7 @@ class Opened:
     manifest: Manifest
     signature: bytes | None
     checks: tuple[Check, ...]
+    chain: tuple[Chained, ...]
 
 
 def read(stream: BinaryIO, name: str) -> Opened:
@@ -98,11 +106,14 @@ def read(stream: BinaryIO, name: str) -> Opened:
         reading = _Reading(decode(data, name))
         try:
             for member in members:
-                reading.take(member, _file(tar, member))
+                if not reading.take(member, _file(tar, member)):
+                    detail = "more than a run has: the rest was not read"
+                    reading.checks.append(Check(State.UNEXPECTED, "bundle", name, detail))
+                    break
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             detail = f"damaged: {visible(str(error))[:100]}"
             reading.checks.append(Check(State.CHANGED, "bundle", name, detail))
-    return Opened(data, reading.manifest, reading.signature, tuple(reading.ended()))
+    return Opened(data, reading.manifest, reading.signature, tuple(reading.ended()), tuple(reading.chain))
 
 
 class _Plain(tarfile.TarInfo):
@@ -121,7 +132,10 @@ class _Reading:
         self.manifest = manifest
         self.signature: bytes | None = None
         self.checks: list[Check] = []
+        self.chain: list[Chained] = []
+        self._before = manifest.previous
         self._seen = {MANIFEST}
+        self._odd = 0
         self._reports: dict[str, Content | None] = {}
         self._inputs: dict[str, str | None] = {}
         self._snapshots = False
@@ -139,14 +153,18 @@ class _Reading:
             SNAPSHOTS: self._lines,
         }
 
-    def take(self, member: tarfile.TarInfo, stream: IO[bytes] | None) -> None:
-        """One member."""
+    def take(self, member: tarfile.TarInfo, stream: IO[bytes] | None) -> bool:
+        """One member. Returns whether to go on: what a bomb holds is not even passed over."""
         use = self._wanted.get(member.name)
+        if self._before is not None and member.name == chain_name(len(self.chain) + 1):
+            use = self._link
         if use is None or stream is None or not member.isreg() or member.name in self._seen:
             self.checks.append(Check(State.UNEXPECTED, "file", member.name, "no run has it in its bundle"))
-            return
+            self._odd += 1
+            return self._odd < _MOST_UNEXPECTED and member.size <= _MOST_INPUT
         self._seen.add(member.name)
         use(stream)
+        return stream.tell() == member.size
 
     def ended(self) -> Iterator[Check]:
         """Everything that was found, when there is no more."""
@@ -168,6 +186,24 @@ class _Reading:
             self._inputs[path] = content_of(stream, _MOST_INPUT).sha256
 
         return use
+
+    def _link(self, stream: IO[bytes]) -> None:
+        """The run before, if it is the one that was named: only then it says which was before that."""
+        expected, self._before = self._before, None
+        data = stream.read(MOST_BYTES)
+        run = expected.run if expected is not None else ""
+        if expected is not None and digest(data) == expected.manifest_sha256:
+            try:
+                manifest = decode(data, run)
+            except ConfigError:
+                pass
+            else:
+                self.chain.append(chained(manifest, data))
+                self._before = manifest.previous
+                return
+        self.checks.append(
+            Check(State.CHANGED, "chain", run, "its manifest is not the one that was followed")
+        )
 
     def _sign(self, stream: IO[bytes]) -> None:
         self.signature = stream.read(MOST_SIGNATURE)

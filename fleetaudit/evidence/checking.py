@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import IO, Final
 
-from fleetaudit.evidence.manifest import Link, Manifest, ManifestHost, ManifestInput
+from fleetaudit.evidence.manifest import Manifest, ManifestHost, ManifestInput
 from fleetaudit.evidence.signing import Signed
 
 MOST_LINE: Final = 64 * 1024 * 1024  # bytes of one host's snapshot
@@ -32,12 +32,16 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked: `what` is signature, chain, report, input, snapshot or snapshots."""
+    """One thing that was checked: `what` is signature, chain, order, report, input, snapshot or snapshots.
+
+    `optional`: nobody asked for it, and that it is unchecked is no fault.
+    """
 
     state: State
     what: str
     name: str
     detail: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +98,13 @@ def check_inputs(
 def check_snapshots(hosts: Iterable[ManifestHost], lines: Iterable[bytes]) -> Iterator[Check]:
     """Every line of a snapshot file; what is intact is counted."""
     expected = {host.sha256: host.host for host in hosts if host.sha256 is not None}
-    total, intact, number = len(expected), 0, 0
-    for line in lines:
-        if not line.strip():
-            continue
-        number += 1
-        if number > 2 * total + 1:
+    total, intact = len(expected), 0
+    for number, line in enumerate(lines, 1):
+        if number > 2 * total + 1:  # empty ones too: a little of gzip is a great many of them
             yield Check(State.UNEXPECTED, "snapshots", f"line {number}", "and what follows it")
             break
+        if not line.strip():
+            continue
         if expected.pop(hashlib.sha256(line.rstrip(b"\r\n")).hexdigest(), None) is None:
             yield Check(State.UNEXPECTED, "snapshot", f"line {number}", "it is of no host as the run saw it")
         else:
@@ -116,34 +119,19 @@ def check_signature(signed: Signed | None, *, wanted: bool) -> Check:
     """The manifest's signature; None: it has none, which is a fault where somebody's was `wanted`."""
     if signed is None:
         state = State.MISSING if wanted else State.UNCHECKED
-        return Check(state, "signature", "manifest", "it is not signed")
+        return Check(state, "signature", "manifest", "it is not signed", optional=not wanted)
     if signed.good is None:
         detail = f"{signed.words}; whose that is was not checked (--allowed-signers)"
-        return Check(State.UNCHECKED, "signature", "manifest", detail)
+        return Check(State.UNCHECKED, "signature", "manifest", detail, optional=True)
     return Check(State.INTACT if signed.good else State.CHANGED, "signature", "manifest", signed.words)
 
 
-def check_chain(manifest: Manifest, others: Mapping[str, Link]) -> Check:
-    """Whether the run before is what this manifest says of it; `others` are manifests by name."""
-    previous = manifest.previous
-    if previous is None:
-        return Check(State.UNCHECKED, "chain", manifest.run.id, "no run before it is named")
-    name = next((name for name, link in others.items() if link == previous), None)
-    if name is not None:
-        return Check(State.INTACT, "chain", manifest.run.id, f"follows {previous.run} ({name})")
-    if any(link.run == previous.run for link in others.values()):
-        detail = f"the manifest of {previous.run} is not the one that it follows"
-        return Check(State.CHANGED, "chain", manifest.run.id, detail)
-    return Check(State.UNCHECKED, "chain", manifest.run.id, f"follows {previous.run}, which was not given")
-
-
 def exit_code(checks: Iterable[Check]) -> int:
-    """1 when anything is not as it was; 3 when all that could not be checked is named in a manifest; else 0.
+    """1 when anything is not as it was; 3 when something could not be checked that should have been; else 0.
 
     A signature that nobody asked for is no reason for 3, nor is a run before that nobody gave.
     """
     found = list(checks)
     if any(it.state in (State.CHANGED, State.MISSING, State.UNEXPECTED) for it in found):
         return 1
-    unchecked = [it for it in found if it.state is State.UNCHECKED and it.what not in ("signature", "chain")]
-    return 3 if unchecked else 0
+    return 3 if any(it.state is State.UNCHECKED and not it.optional for it in found) else 0

@@ -20,6 +20,8 @@ from fleetaudit.text import visible
 NAMESPACE: Final = "fleetaudit"  # a signature made for something else is none
 _SECONDS: Final = 120  # somebody may have to type a passphrase
 MOST_BYTES: Final = 64 * 1024  # of a signature
+# OpenSSH before 8.1, by the getopt of several systems, and 8.1, which signs but finds no principals.
+_TOO_OLD: Final = (b"option -- y", b"option -- 'y'", b"option: y", b"unsupported operation for -y")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,21 @@ def require_key(key: str) -> None:
         raise ConfigError(Problem(message, hint="name a private key, or the .pub of one in the ssh-agent"))
 
 
+def require_signers(path: str) -> None:
+    """Refuse a file of allowed signers that cannot be read, which is no fault of a signature.
+
+    Raises ConfigError.
+    """
+    if Path(path).is_dir() or not os.access(path, os.R_OK):
+        message = f"--allowed-signers {visible(path)}: no such file, or not readable"
+        raise ConfigError(Problem(message, hint="each line: who, and the public key (ssh-keygen(1))"))
+
+
 def check(data: bytes, signature: bytes, signers: str | None, signer: str | None) -> Signed:
     """Whether the signature is one of the data, and of somebody in the file of allowed signers.
 
     `signers` is as ssh-keygen(1) describes ALLOWED SIGNERS; with `signer` only that principal's key counts.
-    Raises ReportError when ssh-keygen cannot be run.
+    Raises ReportError when ssh-keygen cannot be run, or cannot do it.
     """
     with tempfile.NamedTemporaryFile(prefix="fleetaudit-", suffix=".sig") as file:
         file.write(signature)
@@ -86,6 +98,8 @@ def _keygen(arguments: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
         raise ReportError(f"ssh-keygen took longer than {_SECONDS} seconds") from None
     except OSError as error:
         raise ReportError(f"ssh-keygen: {error.strerror or error}") from None
+    if done.returncode and any(words in done.stderr.lower() for words in _TOO_OLD):
+        raise ReportError("signatures need ssh-keygen of OpenSSH 8.2 or later: this one is older")
     return done.returncode, done.stdout, done.stderr
 
 

@@ -115,16 +115,27 @@ def proof_of(connection: Connection, run: StoredRun) -> tuple[bytes, str | None]
     Raises ConfigError when there is no manifest, StoreError when it is not the one that was chained.
     """
     row = connection.execute(select(RUNS.c.manifest, RUNS.c.signature).where(RUNS.c.id == run.key)).one()
-    if row.manifest is None:
+    manifest = _unpacked(row.manifest)
+    if manifest is None:
         raise ConfigError(Problem(f"run {visible(run.run_id)} has no manifest", hint="later runs have one"))
-    try:
-        manifest = zlib.decompress(row.manifest)
-    except zlib.error:
-        manifest = b""
     query = select(LINKS.c.sha256).where(LINKS.c.run_id == run.run_id)
     if hashlib.sha256(manifest).hexdigest() not in connection.execute(query).scalars().all():
         raise StoreError(f"the history is damaged: the manifest of run {visible(run.run_id)}")
     return manifest, row.signature
+
+
+def find_manifest(connection: Connection, run_id: str) -> bytes | None:
+    """The manifest of the run of this id as it is stored, checked against nothing; None: it is not kept."""
+    query = select(RUNS.c.manifest).where(RUNS.c.run_id == run_id)
+    return _unpacked(connection.execute(query).scalar())
+
+
+def _unpacked(manifest: bytes | None) -> bytes | None:
+    """Empty for one that is damaged."""
+    try:
+        return None if manifest is None else zlib.decompress(manifest)
+    except zlib.error:
+        return b""
 
 
 def hosts_of(connection: Connection, run: StoredRun) -> list[StoredHost]:

@@ -9,7 +9,10 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import jsonschema
@@ -19,8 +22,13 @@ from hypothesis import strategies as st
 
 from fleetaudit import schema
 from fleetaudit.cli import main
-from fleetaudit.evidence.manifest import json_schema
+from fleetaudit.cli.evidence import Evidence, proof_of
+from fleetaudit.evidence.chain import Chained, check_chain, check_gap
+from fleetaudit.evidence.checking import State, exit_code
+from fleetaudit.evidence.manifest import Link, json_schema
+from fleetaudit.judges import appoint
 from tests.build import SHELL, Wire, process, snapshot, socket
+from tests.report.cases import RUN
 
 POLICY = "version: 1\nname: p\nrules:\n- {id: shells, severity: high, deny_owners: [{shell: true}]}\n"
 GONE = {
@@ -185,6 +193,51 @@ def test_what_cannot_be_is_said_before_anything_runs(
     assert list(Path("out").iterdir()) == []
 
 
+@pytest.mark.parametrize("refusal", ["unknown option -- Y", "invalid option -- 'Y'", None])
+def test_a_signature_that_cannot_be_checked_is_called_neither_good_nor_bad(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refusal: str | None
+) -> None:
+    """An ssh-keygen that is too old, or none at all: the rest is checked, and the exit code is no 0."""
+    assert judge("--sign", "key") == 1
+    Path("bin").mkdir()
+    if refusal is not None:
+        Path("bin/ssh-keygen").write_text(f'#!/bin/sh\necho "{refusal}" >&2\necho "usage: x" >&2\nexit 1\n')
+        Path("bin/ssh-keygen").chmod(0o755)
+    monkeypatch.setenv("PATH", str(here / "bin"))
+    for options in ((), ("--allowed-signers", "allowed"), ("--allowed-signers", "allowed", "--signer", "x")):
+        code, found = verify(capsys, "out/m.json", *options)
+        assert (code, found["signature manifest"], found["report r.json"]) == (3, "unchecked", "intact")
+    capsys.readouterr()
+    assert judge("--sign", "key") == 1
+    assert "need ssh-keygen of OpenSSH 8.2 or later" in capsys.readouterr().err
+
+
+def test_a_file_of_signers_that_is_not_there_is_no_fault_of_a_signature(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge("--sign", "key") == 1
+    for path in ("nowhere", "out"):
+        assert main(["verify", "out/m.json", "--allowed-signers", path]) == 2
+        assert f"--allowed-signers {path}: no such file" in capsys.readouterr().err
+
+
+def test_a_pipe_in_place_of_a_signature_is_not_waited_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge() == 1
+    os.mkfifo("out/m.json.sig")
+    assert main(["verify", "out/m.json"]) == 2
+    assert "out/m.json.sig: no plain file" in capsys.readouterr().err
+
+
+def test_what_nobody_asked_for_is_said_to_be_unchecked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge() == 1
+    code, found = verify(capsys, "out/m.json")
+    assert (code, found["snapshots 3 hosts"]) == (0, "unchecked")
+
+
 def test_sign_alone_signs_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "s.jsonl", "-p", "p.yaml", "-q", "--sign", "key"]) == 2
     assert "sign what?" in capsys.readouterr().err
@@ -208,7 +261,62 @@ def test_runs_are_a_chain(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     code, found = verify(capsys, "out/2.json", "out/3.json")
     assert (code, found[f"chain {manifests[3]['run']['id']}"]) == (1, "changed")
     code, found = verify(capsys, "out/3.json")
+    assert code == 0
     assert found[f"chain {manifests[3]['run']['id']}"] == "unchecked"
+
+
+def judge_alone(copy: str) -> str:
+    """A run that writes a manifest and nothing else. Returns its id."""
+    assert main(["evaluate", "s.jsonl", "-p", "p.yaml", "-q", "--manifest", "out/m.json"]) == 1
+    shutil.copy("out/m.json", copy)
+    return str(json.loads(Path(copy).read_text())["run"]["id"])
+
+
+def test_a_run_that_was_left_out_or_made_twice_shows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [judge_alone(f"out/{number}.json") for number in range(3)]
+    assert verify(capsys, "out/2.json", "out/0.json", "out/1.json")[0] == 0
+    code, found = verify(capsys, "out/0.json", "out/2.json")
+    assert (code, found[f"order {ids[0]}"], found[f"order {ids[2]}"]) == (3, "unchecked", "unchecked")
+    shutil.copy("out/1.json", "out/m.json")
+    twin = judge_alone("out/twin.json")
+    code, found = verify(capsys, *(f"out/{name}.json" for name in ("0", "1", "2", "twin")))
+    assert (code, found[f"chain {ids[2]}"], found[f"chain {twin}"]) == (1, "changed", "changed")
+    assert found[f"chain {ids[1]}"] == "intact"
+
+
+@given(st.integers(1, 6), st.data())
+def test_only_a_chain_without_gap_is_whole(length: int, data: st.DataObject) -> None:
+    runs = [Chained("r0", "0", None)]
+    for number in range(1, length):
+        runs.append(Chained(f"r{number}", str(number), Link(runs[-1].run, runs[-1].sha256)))
+    some = data.draw(st.lists(st.sampled_from(runs), min_size=1, unique=True))
+    known = {it.sha256: it for it in some}
+    numbers = sorted(int(it.sha256) for it in some)
+    whole = numbers == list(range(numbers[0], numbers[-1] + 1))
+    checks = [check_chain(it, known) for it in some]
+    checks += [gap for it in some if (gap := check_gap(it, some, known))]
+    assert exit_code(checks) == (0 if whole else 3)
+    follows = {it.name for it in checks if it.state is State.INTACT}
+    assert follows == {f"r{number}" for number in numbers if number - 1 in numbers}
+
+
+def test_a_run_that_was_gone_on_with_follows_its_own_first_part() -> None:
+    first = Chained("r", "1", None)
+    whole = Chained("r", "2", Link("r", "1"))
+    assert check_chain(whole, {"2": whole}).state is State.UNCHECKED
+    assert check_chain(whole, {"1": first, "2": whole}).state is State.INTACT
+    assert check_chain(whole, {"1": Chained("x", "1", None), "2": whole}).state is State.CHANGED
+
+
+def test_a_run_that_ended_meanwhile_is_followed(here: Path) -> None:
+    assert judge() == 1
+    proof = proof_of("out/m.json", None, kept=False)
+    assert judge() == 1
+    run = json.loads(Path("out/m.json").read_text())["run"]["id"]
+    judges = appoint(["p.yaml"], datetime(2026, 11, 22, tzinfo=timezone.utc))
+    evidence = Evidence(replace(RUN, id="later"), judges, proof)
+    made = json.loads(evidence.make(judges.tally().summary(), None))
+    assert made["previous"]["run"] == run
 
 
 def test_every_report_that_is_changed_or_gone_is_named(
@@ -334,6 +442,54 @@ def test_a_bundle_is_the_same_each_time_and_verifies_alone(
     assert found["waivers file w.yaml"] == found["signature manifest"] == "intact"
 
 
+def test_a_bundle_holds_the_chain_before_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = []
+    for _ in range(4):
+        assert judge("--store") == 1
+        ids.append(json.loads(Path("out/m.json").read_text())["run"]["id"])
+    for name, options in {"b": (), "short": ("--chain", "2"), "alone": ("--chain", "0")}.items():
+        assert main(["history", "export", "latest", f"{name}.tar.gz", *options]) == 0
+    assert [it.name for it, _ in members(here / "b.tar.gz")][:5] == [
+        "manifest.json",
+        "chain/0001.json",
+        "chain/0002.json",
+        "chain/0003.json",
+        "inputs/001-p.yaml",
+    ]
+    assert verify(capsys, "b.tar.gz")[1][f"chain {ids[3]}"] == "intact"
+    assert verify(capsys, "alone.tar.gz")[1][f"chain {ids[3]}"] == "unchecked"
+    # The bundle says what was between two runs.
+    assert main(["history", "export", ids[1], "early.tar.gz", "--chain", "0"]) == 0
+    for bundle, code in (("b", 0), ("short", 0), ("alone", 3)):
+        assert verify(capsys, "early.tar.gz", f"{bundle}.tar.gz")[0] == code, bundle
+
+
+@pytest.mark.parametrize("change", ["edited", "another", "dropped", "swapped", "junk"])
+def test_a_chain_in_a_bundle_that_was_tampered_with(
+    here: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    for _ in range(3):
+        assert judge("--store") == 1
+    assert main(["history", "export", "latest", "b.tar.gz"]) == 0
+    held = members(here / "b.tar.gz")
+    (_, first), (_, second) = held[1:3]
+    if change == "dropped":
+        del held[1]
+    else:
+        run = json.loads(first)["run"]["id"].encode()
+        new = {
+            "edited": first.replace(b"web1", b"web3"),
+            "another": first.replace(run, b"another"),
+            "swapped": second,
+            "junk": b"{}",
+        }
+        held[1] = (held[1][0], new[change])
+    pack(here / "b.tar.gz", held)
+    code, found = verify(capsys, "b.tar.gz")
+    assert code == 1
+    assert "intact" not in {state for what, state in found.items() if what.startswith("chain")}
+
+
 def test_a_bundle_needs_a_manifest(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert judge("--store") == 1
     assert main(["history", "prune", "--snapshots-older-than", "0"]) == 0
@@ -421,6 +577,39 @@ def test_a_bundle_without_end_is_left(packed: Path, capsys: pytest.CaptureFixtur
     code, found = verify(capsys, str(packed))
     assert code == 1
     assert found["snapshots line 8"] == "unexpected"
+
+
+def bomb(path: Path, held: Members, name: str, size: int, filling: bytes) -> None:
+    """The bundle with a member more, of a size that is few bytes when packed."""
+    member, raw = tarfile.TarInfo(name), io.BytesIO()
+    member.size = size
+    tar = tarfile.TarFile(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT)
+    for it, data in held:
+        tar.addfile(it, io.BytesIO(data))
+    with gzip.open(path, "wb", 1) as packed:
+        packed.write(raw.getvalue() + member.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(size >> 20):
+            packed.write(filling * (1 << 20))
+
+
+@pytest.mark.parametrize(("name", "filling"), [("snapshots.jsonl", b"\n"), ("more", b"\0")])
+def test_a_bomb_is_not_unpacked(
+    packed: Path, capsys: pytest.CaptureFixture[str], name: str, filling: bytes
+) -> None:
+    """200 MB in 1 MB: unpacking and passing over its lines would take a minute."""
+    bomb(packed, members(packed)[:-1], name, 200 << 20, filling)
+    before = time.process_time()
+    code, found = verify(capsys, str(packed))
+    assert (code, found[f"bundle {packed}"]) == (1, "unexpected")
+    assert time.process_time() - before < 1
+
+
+def test_files_without_end_are_left(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = members(packed)
+    pack(packed, held + [(tarfile.TarInfo(f"x{number}"), b"") for number in range(1000)])
+    code, found = verify(capsys, str(packed))
+    assert (code, found[f"bundle {packed}"]) == (1, "unexpected")
+    assert sum(what.startswith("file x") for what in found) == 100
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
