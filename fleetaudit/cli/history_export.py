@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from fleetaudit.cli.console import say
 from fleetaudit.cli.outputs import Output, require_free, write
 from fleetaudit.cli.report import reported
+from fleetaudit.cli.retrospect import asked_for, past
 from fleetaudit.cli.storing import usual_place
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, StoreError
@@ -136,7 +137,8 @@ def _reports(
     if outputs:
         include_pass = any(report.include_pass for report in manifest.reports)
         whole = reported(connection, stored, found)
-        for failure in write(whole(), outputs, include_pass=include_pass).failures:
+        before = past(connection, stored) if asked_for(outputs) else None
+        for failure in write(whole(), outputs, include_pass=include_pass, past=before).failures:
             raise StoreError(str(failure))
     for report in manifest.reports:
         path = made.get((report.format, report.path))

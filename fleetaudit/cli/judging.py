@@ -80,9 +80,10 @@ def conclude(
         evidence = Evidence(run, judges, proof)
         if history.place is not None or proof.path is not None:
             whole = evidence.over(whole)
+        past = history.past(outputs)
         keeping = history.keeping(whole, judges, tally, evidence, inventory_given=inventory_given)
         with keeping as (whole, unkept):
-            written = write(whole, outputs, include_pass=include_pass)
+            written = write(whole, outputs, include_pass=include_pass, past=past)
             evidence.reports = written.files
         failures = [*written.failures, *unkept, *evidence.finish(tally.summary())]
         failures += history.keep_signature(evidence)

@@ -15,6 +15,7 @@ from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.model import Report
 from fleetaudit.report import RENDERERS, Part, RenderOptions, drive, formats, parts
+from fleetaudit.report.base import Past
 from fleetaudit.text import visible
 
 
@@ -122,12 +123,15 @@ class Written:
     files: tuple[WrittenFile, ...]
 
 
-def write(report: Report, outputs: Sequence[Output], *, include_pass: bool) -> Written:
+def write(
+    report: Report, outputs: Sequence[Output], *, include_pass: bool, past: Past | None = None
+) -> Written:
     """Render and write every output in one pass; a file that fails does not stop the others.
 
-    A file appears under its name only when it is whole and on disk.
+    `past` is for formats that say what changed. A file appears under its name only when it is whole and on
+    disk.
     """
-    options = RenderOptions(include_pass=include_pass, width=width(), colour=colour())
+    options = RenderOptions(include_pass=include_pass, width=width(), colour=colour(), past=past)
     planned = [
         (output, part)
         for output in outputs

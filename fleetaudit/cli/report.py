@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from fleetaudit.cli.console import say
 from fleetaudit.cli.outputs import parse_outputs, streams, write
+from fleetaudit.cli.retrospect import asked_for, past
 from fleetaudit.cli.storing import usual_place
 from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.history.reading import StoredRun, find_run
@@ -47,7 +48,8 @@ def command(
         if any(map(streams, wanted)):
             for _ in checked().audits:
                 pass  # what is on standard output cannot be taken back
-        failures = write(checked(), wanted, include_pass=include_pass).failures
+        before = past(connection, stored) if asked_for(wanted) else None
+        failures = write(checked(), wanted, include_pass=include_pass, past=before).failures
     for failure in failures:
         say(f"error: {failure}")
     return ExitCode.INCOMPLETE if failures else ExitCode.COMPLIANT

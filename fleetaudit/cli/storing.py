@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -10,12 +10,14 @@ from fleetaudit.cli.configured import configured
 from fleetaudit.cli.console import say
 from fleetaudit.cli.evidence import Evidence
 from fleetaudit.cli.options import Keeping
+from fleetaudit.cli.outputs import Output
 from fleetaudit.cli.state import state_directory
 from fleetaudit.errors import ConfigError, Problem, ReportError, StoreError
 from fleetaudit.history.place import StorePlace, store_place
 from fleetaudit.judges import Judges
 from fleetaudit.model import Report
 from fleetaudit.rejudging import circumstances, inputs_of
+from fleetaudit.report.base import Past
 from fleetaudit.report.record import run_record, summary_record
 from fleetaudit.summary import Tally
 
@@ -62,6 +64,14 @@ class History:
         )
         if recorder.failure is not None:
             failures.append(ReportError(f"{recorder.failure}; this run is not in the history, or not whole"))
+
+    def past(self, outputs: Sequence[Output]) -> Past | None:
+        """What was kept before this run, if one of the outputs says what changed."""
+        if self.place is None:
+            return None
+        from fleetaudit.cli.retrospect import past_now  # noqa: PLC0415  (see `keeping`)
+
+        return past_now(self.place, outputs)
 
     def keep_signature(self, evidence: Evidence) -> list[ReportError]:
         """Keep the signature of the run's manifest, if there is one. Returns what failed."""

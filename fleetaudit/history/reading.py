@@ -88,6 +88,15 @@ def runs(connection: Connection, last: int | None = None, *, whole: bool = False
     return [_run(row) for row in connection.execute(query.order_by(*_LATEST).limit(last))]
 
 
+def runs_before(connection: Connection, run: StoredRun | None, last: int) -> list[StoredRun]:
+    """The `last` whole runs that were kept before this one (None: all are), earliest first."""
+    query = select(*_RUN).where(RUNS.c.finished)
+    if run is not None:
+        query = query.where(RUNS.c.id < run.key)
+    rows = connection.execute(query.order_by(RUNS.c.id.desc()).limit(last)).all()
+    return [_run(row) for row in reversed(rows)]
+
+
 def find_run(connection: Connection, name: str) -> StoredRun:
     """The run of this id, of an id that begins so, or `latest` or `latest~N` of those that were finished.
 

@@ -24,11 +24,13 @@ class Format:
     """One format. `factory` is "module:function", imported on use.
 
     `sidecars` are files that go with the main one: what is added to its path, and their factory.
+    `says_changes`: it makes use of `RenderOptions.past`.
     """
 
     about: str
     factory: str
     sidecars: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    says_changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ RENDERERS: Final[Mapping[str, Format]] = MappingProxyType(
             "fleetaudit.report.listener_rows:listener_rows",
             MappingProxyType({".meta.json": "fleetaudit.report.csv_rows:csv_meta"}),
         ),
-        "html": Format("a page for a browser, one file", "fleetaudit.report.html:html"),
+        "html": Format("a page for a browser, one file", "fleetaudit.report.html:html", says_changes=True),
         "junit": Format("for CI servers: one test case per rule and host", "fleetaudit.report.junit:junit"),
         "markdown": Format("a job summary, at most 1 MiB", "fleetaudit.report.markdown:markdown"),
         "github": Format("annotations of a GitHub job", "fleetaudit.report.annotations:github"),

@@ -32,20 +32,21 @@ def denominators_text(summary: Summary) -> str:
 
 def compliance(summary: Summary) -> float | None:
     """The share of results that pass, 0 to 1, by `FORMULA`; None when there is none to count."""
-    passed, of = _shares(summary)
+    passed, of = shares(summary)
     return passed / of if of else None
 
 
 def compliance_text(summary: Summary) -> str:
     """The share in percent with one decimal, rounded down: what is not all never reads as 100 %."""
-    passed, of = _shares(summary)
+    passed, of = shares(summary)
     if not of:
         return "none: nothing was judged"
     tenths = 1000 * passed // of
     return f"{tenths // 10}.{tenths % 10} %"
 
 
-def _shares(summary: Summary) -> tuple[int, int]:
+def shares(summary: Summary) -> tuple[int, int]:
+    """Results that pass, and of how many that count."""
     numbers = {verdict: summary.results.get(verdict.value, 0) for verdict in _COUNTED}
     return numbers[Verdict.PASS], sum(numbers.values())
 

@@ -24,6 +24,7 @@ from fleetaudit.report.figures import FORMULA, compliance_text, counted, denomin
 from fleetaudit.report.folding import Digest
 from fleetaudit.report.html_findings import listings, sections, severity_counts
 from fleetaudit.report.html_map import FleetMap
+from fleetaudit.report.html_past import Changes
 from fleetaudit.report.html_rows import Rows
 from fleetaudit.report.phrases import clipped
 
@@ -52,14 +53,19 @@ def html(options: RenderOptions) -> Renderer:
     def render(report: Report) -> Iterator[bytes]:
         digest, fleet = Digest(), FleetMap()
         rows = Rows(include_pass=options.include_pass)
+        changes = Changes(options.past) if options.past else None
         for audit in report.audits:
             digest.add(audit)
             fleet.add(audit)
             rows.add(audit)
+            if changes is not None:
+                changes.add(audit)
             yield b""
         summary = report.summary()
         values = {
             **_front(report.run, summary, digest),
+            "changes": changes,
+            "trend": changes.trend(summary) if changes else None,
             "map": fleet.drawn(report.run.policies),
             "sections": sections(digest),
             "listings": listings(digest, summary, include_pass=options.include_pass),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Final, TypeAlias
 
 from fleetaudit.errors import ConfigError
@@ -38,26 +38,26 @@ class Table:
     """
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._places: dict[Hashable, int] = {}
+        self._keys: list[Hashable] = []
         self._values: list[str] = []
         self._uses: list[int] = []
         self._free: list[int] = []
         self.size = 0
 
-    def take(self, value: object) -> int:
+    def take(self, value: Hashable) -> int:
         """The number of this value, which is used once more."""
-        text = embedded(value)
-        place = self._places.get(text)
+        place = self._places.get(value)
         if place is None:
-            if self._free:
-                place = self._free.pop()
-                self._values[place] = text
-            else:
-                place = len(self._values)
-                self._values.append(text)
+            if not self._free:
+                self._free.append(len(self._values))
+                self._keys.append(None)
+                self._values.append("")
                 self._uses.append(0)
-            self._places[text] = place
-            self.size += len(text) + 1
+            place = self._places[value] = self._free.pop()
+            self._keys[place] = value
+            self._values[place] = embedded(value)
+            self.size += len(self._values[place]) + 1
         self._uses[place] += 1
         return place
 
@@ -65,11 +65,10 @@ class Table:
         """One use less; a value that nobody uses leaves its number to another."""
         self._uses[place] -= 1
         if not self._uses[place]:
-            text = self._values[place]
-            del self._places[text]
-            self._values[place] = "0"
+            del self._places[self._keys[place]]
+            self.size -= len(self._values[place]) + 1
+            self._keys[place], self._values[place] = None, "0"
             self._free.append(place)
-            self.size -= len(text) + 1
 
     def __str__(self) -> str:
         return f"[{','.join(self._values)}]"
@@ -129,7 +128,7 @@ class Rows:
         self._size -= len(row) + 1
         self.left_out += 1
 
-    def _take(self, name: str, value: object) -> int:
+    def _take(self, name: str, value: Hashable) -> int:
         place = self._tables[name].take(value)
         self._used.append((name, place))
         return place
@@ -162,15 +161,15 @@ class Rows:
 
     def _host(self, audit: HostAudit) -> int:
         outcome = audit.outcome
-        groups = [self._text(group) for group in outcome.context.groups]
+        groups = tuple(self._text(group) for group in outcome.context.groups)
         read_at = outcome.snapshot.collected_at if outcome.snapshot else None
         name = clipped(outcome.host)
-        return self._take("hosts", [name, outcome.status.value, groups, clipped(read_at or "")])
+        return self._take("hosts", (name, outcome.status.value, groups, clipped(read_at or "")))
 
     def _rule(self, result: Result) -> int:
         return self._take(
             "rules",
-            [
+            (
                 clipped(result.policy),
                 clipped(result.rule),
                 clipped(result.title),
@@ -179,7 +178,7 @@ class Rows:
                 clipped(wording.controls(result.controls)),
                 clipped(", ".join(result.references)),
                 clipped(result.policy_sha256),
-            ],
+            ),
         )
 
     def _node(self, node: Node) -> _Json:
@@ -194,7 +193,7 @@ class Rows:
         ]
 
     def _kind(self, kind: Kind) -> int:
-        return self._take("kinds", [kind.name, kind.user, *kind.facts])
+        return self._take("kinds", (kind.name, kind.user, *kind.facts))
 
     def _waiver(self, result: Result, finding: Finding) -> list[object]:
         """A waiver for a violation, in YAML: what stands before its hosts, and after.

@@ -111,7 +111,14 @@ class Tab:
     """One page in the browser, from a file; everything it asks for and complains about is kept."""
 
     def __init__(
-        self, browser: Browser, page: Path, *, dark: bool = False, scripts: bool = True, prints: bool = False
+        self,
+        browser: Browser,
+        page: Path,
+        *,
+        dark: bool = False,
+        scripts: bool = True,
+        prints: bool = False,
+        load: bool = True,
     ) -> None:
         self._browser = browser
         self._target: str = browser.call("Target.createTarget", url="about:blank")["targetId"]
@@ -125,11 +132,16 @@ class Tab:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False
         )
-        self.call("Page.navigate", url=page.as_uri())
-        browser.wait(self.session, "Page.loadEventFired")
+        if load:
+            self.open(page)
 
     def call(self, method: str, **arguments: object) -> Message:
         return self._browser.call(method, self.session, **arguments)
+
+    def open(self, page: Path) -> None:
+        """Go to the page; returns when it has loaded."""
+        self.call("Page.navigate", url=page.as_uri())
+        self._browser.wait(self.session, "Page.loadEventFired")
 
     def run(self, expression: str) -> Any:
         """The value of an expression in the page, promises awaited."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from fleetaudit.model import Finding, Report, Verdict
+from fleetaudit.report import RenderOptions
+from fleetaudit.report.base import Past, TrendPoint, Violation
 from tests.report.browser import PROGRAM, Browser, Tab, running
 from tests.report.cases import (
     CASES,
@@ -31,6 +33,13 @@ ROWS = "document.querySelectorAll('#rows tbody tr:not(.detail)').length"
 COUNT = "document.getElementById('count').textContent"
 
 Open = Callable[..., Tab]
+THEN = Past(
+    run_id=HOSTILE[11],
+    started_at="2026-11-21T10:00:00Z",
+    hosts=frozenset({"web1", "web2"}),
+    violations={"0": Violation("web2", "shells", "no-shell", "critical", HOSTILE[11])},
+    trend=(TrendPoint("older", "", 1, 4), TrendPoint("before", "", 2, 4)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +55,7 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     def opened(of: Report | Path, **how: bool) -> Tab:
         path = of if isinstance(of, Path) else tmp_path / "report.html"
         if not isinstance(of, Path):
-            path.write_bytes(render("html", of))
+            path.write_bytes(render("html", of, RenderOptions(past=THEN)))
         tabs.append(Tab(browser, path, **how))
         return tabs[-1]
 

@@ -20,8 +20,10 @@ from fleetaudit.judgement import utc_now
 from fleetaudit.model import Finding, HostAudit, HostStatus, Outcome, Owner, Report, Severity, Verdict
 from fleetaudit.policy import waiver_files
 from fleetaudit.report import RenderOptions
+from fleetaudit.report.base import Past, TrendPoint, Violation
 from fleetaudit.report.html_findings import ENTRIES
 from fleetaudit.report.html_map import FleetMap
+from fleetaudit.report.html_past import Changes
 from fleetaudit.report.html_rows import Rows
 from fleetaudit.report.html_tree import Mark, tree
 from fleetaudit.summary import Gate, Tally
@@ -291,6 +293,57 @@ def test_a_violation_has_a_waiver_that_loads_once_somebody_gives_a_reason() -> N
     assert [len(row) for row in data["rows"]] == [13, 13, 13, 11, 11, 11, 11]
     unknown = replace(LEAK, process=replace(LEAK.process, exe=None))
     assert len(page(report(reached("h", result(NO_SHELL, "h", leak(owner=unknown))))).data["rows"][0]) == 11
+
+
+# ------------------------------------------------------------ what changed
+
+THEN = Past(
+    run_id="before",
+    started_at="2026-11-21T10:00:00Z",
+    hosts=frozenset({"web1", "web2", "web3", "web4"}),
+    violations={
+        "a": Violation("web1", "shells", "no-shell", "critical", "tcp 0.0.0.0:1"),
+        "b": Violation("web1", "shells", "no-shell", "critical", "tcp 0.0.0.0:2"),
+        "c": Violation("web2", "shells", "no-shell", "critical", "tcp 0.0.0.0:3"),
+        "d": Violation("web3", "shells", "no-shell", "critical", "tcp 0.0.0.0:4"),
+        "e": Violation("web1", "other", "rule", "low", "tcp 0.0.0.0:5"),
+        "f": Violation("web4", "shells", "no-shell", "critical", "tcp 0.0.0.0:6"),
+    },
+    trend=(TrendPoint("older", "", 1, 4), TrendPoint("empty", "", 0, 0), TrendPoint("before", "", 2, 4)),
+)
+
+
+def test_changes_are_told_only_where_both_runs_could_see() -> None:
+    doubt = Finding(Verdict.UNKNOWN, "an owner could not be seen", fingerprint="x")
+    accepted = replace(leak(), verdict=Verdict.WAIVED, waiver="known", fingerprint="d")
+    audits = (
+        reached(
+            "web1",
+            result(NO_SHELL, "web1", replace(leak(), fingerprint="a"), replace(leak(), fingerprint="n")),
+        ),
+        reached("web2", result(NO_SHELL, "web2", doubt)),
+        reached("web3", result(NO_SHELL, "web3", accepted)),
+        failed("web4", HostStatus.TIMEOUT, "slow"),
+        reached("web9", result(NO_SHELL, "web9", replace(leak(), fingerprint="z"))),
+    )
+    changes = Changes(THEN)
+    of = report(*audits)
+    for audit in of.audits:
+        changes.add(audit)
+    assert [row[2:] for row in changes.new.rows] == [("web1", "tcp 0.0.0.0:8080")]
+    assert [row[2:] for row in changes.gone.rows] == [("web1", "tcp 0.0.0.0:2")]
+    assert (changes.still, changes.waived, changes.unseen, changes.open) == (1, 1, 1, 3)
+    drawn = changes.trend(of.summary())
+    assert drawn is not None
+    assert drawn.words == "25.0 %, 50.0 %, 0.0 %"
+    assert drawn.line == "0,75 500,50 1000,100"
+
+
+def test_a_page_with_a_past_says_it_and_one_without_does_not() -> None:
+    told = Page(render("html", CASES["verdicts"](), RenderOptions(past=THEN))).text
+    assert "Since the last run" in told
+    assert "Compliance, run by run, this one last: 25.0 %, 50.0 %, 37.5 %." in told
+    assert "Since the last run" not in page(CASES["verdicts"]()).text
 
 
 # ------------------------------------------------------------ fleets
