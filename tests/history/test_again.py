@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
@@ -226,6 +226,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values, st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :\t")]), st.booleans())
 def test_a_line_without_its_moments_and_with_them_again_is_the_line(
     value: object, separators: tuple[str, str], escaped: bool
