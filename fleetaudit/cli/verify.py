@@ -12,9 +12,10 @@ from typing import BinaryIO
 import click
 
 from fleetaudit.cli.evidence import SIGNATURE
+from fleetaudit.cli.storing import usual_place
 from fleetaudit.errors import ConfigError, Problem, ReportError
 from fleetaudit.evidence import bundle
-from fleetaudit.evidence.chain import Chained, chained, check_chain, check_gap
+from fleetaudit.evidence.chain import Chained, as_kept, chained, check_chain, check_gap, check_kept
 from fleetaudit.evidence.checking import (
     Check,
     Content,
@@ -27,7 +28,7 @@ from fleetaudit.evidence.checking import (
     exit_code,
     inside,
 )
-from fleetaudit.evidence.manifest import MOST_BYTES, Manifest, decode
+from fleetaudit.evidence.manifest import MOST_BYTES, Link, Manifest, decode
 from fleetaudit.evidence.signing import MOST_BYTES as MOST_SIGNATURE
 from fleetaudit.evidence.signing import check as check_signed
 from fleetaudit.evidence.signing import require_signers
@@ -65,6 +66,13 @@ class _Given:
 @click.option(
     "--inputs", is_flag=True, help="Check policies, waivers and inventory where they were read, too."
 )
+@click.option(
+    "--store",
+    is_flag=False,
+    flag_value="",
+    metavar="[PATH|URL]",
+    help="Check the place in this history's chain, too; alone (last, or before an option): the usual file.",
+)
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text")
 def command(
     *,
@@ -73,6 +81,7 @@ def command(
     signer: str | None,
     snapshots: str | None,
     inputs: bool,
+    store: str | None,
     style: str,
 ) -> int:
     """Say what is intact, changed or missing of what a run's manifest names.
@@ -91,17 +100,29 @@ def command(
         raise ConfigError(Problem("--snapshots: of which run?", hint="name one manifest"))
     given = [_given(path) for path in dict.fromkeys(paths)]
     places = [it.place for it in given]
-    known = {place.sha256: place for place in [*places, *(it for one in given for it in one.chain or ())]}
+    kept = _kept(store) if store is not None else []
+    held = [it for one in given for it in one.chain or ()]
+    known = {place.sha256: place for place in [*kept, *held, *places]}
     found: list[Check] = []
     for it, place in zip(given, places, strict=True):
         checks = [_signature(it, allowed_signers, signer), check_chain(place, known)]
         gap = check_gap(place, places, known)
         checks += [*([gap] if gap else ()), *it.checks]
+        checks += [check_kept(place, kept)] if store is not None else ()
         checks += _snapshots(it, snapshots)
         checks += _inputs(it.manifest) if inputs else ()
         _print(it, checks, style)
         found += checks
     return exit_code(found)
+
+
+def _kept(store: str) -> list[Chained]:
+    """The history's own chain; who does not ask for it does not wait for the database library."""
+    from fleetaudit.history.reading import links  # noqa: PLC0415
+    from fleetaudit.history.store import open_store  # noqa: PLC0415
+
+    with open_store(usual_place(store, None), create=False) as history, history.reading() as connection:
+        return as_kept([Link(*link) for link in links(connection)])
 
 
 def _given(path: str) -> _Given:

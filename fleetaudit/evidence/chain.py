@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fleetaudit.evidence.checking import Check, State
@@ -44,6 +44,24 @@ def check_chain(own: Chained, known: Mapping[str, Chained]) -> Check:
         return Check(State.CHANGED, "chain", own.run, detail)
     detail = f"follows {previous.run}, which was not given"
     return Check(State.UNCHECKED, "chain", own.run, detail, optional=True)
+
+
+def as_kept(links: Sequence[Link]) -> list[Chained]:
+    """The chain that a history has, first run first: each follows the one before."""
+    return [Chained(it.run, it.manifest_sha256, links[at - 1] if at else None) for at, it in enumerate(links)]
+
+
+def check_kept(own: Chained, kept: Sequence[Chained]) -> Check:
+    """Whether a manifest is the one that a history has of its run, in the same place."""
+    found = next((it for it in kept if it.sha256 == own.sha256), None)
+    if found is not None:
+        # The first run of a history may follow one that was kept in none.
+        if found.previous in (None, own.previous):
+            return Check(State.INTACT, "history", own.run, "the history has the same manifest")
+        return Check(State.CHANGED, "history", own.run, "the history has it behind another run")
+    if any(it.run == own.run for it in kept):
+        return Check(State.CHANGED, "history", own.run, "the history has another manifest of this run")
+    return Check(State.UNCHECKED, "history", own.run, "the history has no manifest of this run")
 
 
 def check_gap(own: Chained, given: Collection[Chained], known: Mapping[str, Chained]) -> Check | None:

@@ -32,7 +32,8 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked: `what` is signature, chain, order, report, input, snapshot or snapshots.
+    """One thing that was checked: `what` is signature, chain, order, history, report, snapshot,
+    snapshots, bundle, file, or a kind of input.
 
     `optional`: nobody asked for it, and that it is unchecked is no fault.
     """

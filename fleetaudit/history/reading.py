@@ -139,6 +139,12 @@ def find_manifest(connection: Connection, run_id: str) -> bytes | None:
     return _unpacked(connection.execute(query).scalar())
 
 
+def links(connection: Connection) -> list[tuple[str, str]]:
+    """(run, digest of its manifest) of every run that had one, in the order in which they ended."""
+    rows = connection.execute(select(LINKS.c.run_id, LINKS.c.sha256).order_by(LINKS.c.id))
+    return [(run, sha256) for run, sha256 in rows]
+
+
 def _unpacked(manifest: bytes | None) -> bytes | None:
     """Empty for one that is damaged."""
     try:

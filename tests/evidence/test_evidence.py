@@ -7,7 +7,9 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -265,9 +267,9 @@ def test_runs_are_a_chain(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert found[f"chain {manifests[3]['run']['id']}"] == "unchecked"
 
 
-def judge_alone(copy: str) -> str:
+def judge_alone(copy: str, *options: str) -> str:
     """A run that writes a manifest and nothing else. Returns its id."""
-    assert main(["evaluate", "s.jsonl", "-p", "p.yaml", "-q", "--manifest", "out/m.json"]) == 1
+    assert main(["evaluate", "s.jsonl", "-p", "p.yaml", "-q", "--manifest", "out/m.json", *options]) == 1
     shutil.copy("out/m.json", copy)
     return str(json.loads(Path(copy).read_text())["run"]["id"])
 
@@ -282,6 +284,26 @@ def test_a_run_that_was_left_out_or_made_twice_shows(here: Path, capsys: pytest.
     code, found = verify(capsys, *(f"out/{name}.json" for name in ("0", "1", "2", "twin")))
     assert (code, found[f"chain {ids[2]}"], found[f"chain {twin}"]) == (1, "changed", "changed")
     assert found[f"chain {ids[1]}"] == "intact"
+
+
+def test_a_history_knows_its_chain(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a run that is in the middle, of runs that were deleted, of one made anew and of a stranger."""
+    ids = [judge_alone(f"out/{number}.json", "--store") for number in range(4)]
+    assert main(["history", "prune", "--keep", "1"]) == 0
+    for paths in (("2",), ("0", "3"), ("0", "1", "2", "3")):
+        code, found = verify(capsys, *(f"out/{number}.json" for number in paths), "--store")
+        assert code == 0
+        assert {found[f"history {ids[int(number)]}"] for number in paths} == {"intact"}
+    assert verify(capsys, "out/0.json", "out/3.json")[0] == 3
+    text = Path("out/2.json").read_text()
+    Path("out/2.json").write_text(text.replace('"exit_code": 1', '"exit_code": 0'))
+    code, found = verify(capsys, "out/2.json", "--store")
+    assert (code, found[f"history {ids[2]}"]) == (1, "changed")
+    Path("out/m.json").unlink()
+    stranger = judge_alone("out/stranger.json")
+    code, found = verify(capsys, "out/stranger.json", "--store")
+    assert (code, found[f"history {stranger}"]) == (3, "unchecked")
+    assert main(["verify", "out/3.json", "--store", "nowhere.db"]) == 3
 
 
 @given(st.integers(1, 6), st.data())
@@ -317,6 +339,38 @@ def test_a_run_that_ended_meanwhile_is_followed(here: Path) -> None:
     evidence = Evidence(replace(RUN, id="later"), judges, proof)
     made = json.loads(evidence.make(judges.tally().summary(), None))
     assert made["previous"]["run"] == run
+
+
+def test_a_run_that_is_killed_before_its_manifest_leaves_nothing_torn(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reports of one run beside the manifest of another are not taken for its own."""
+    assert judge("--sign", "key") == 1
+    before = {name: Path("out", name).read_bytes() for name in ("m.json", "m.json.sig")}
+    Path("bin").mkdir()
+    Path("bin/ssh-keygen").write_text("#!/bin/sh\n: > signing\nexec sleep 60\n")
+    Path("bin/ssh-keygen").chmod(0o755)
+    words = ["evaluate", "s.jsonl", "-p", "p.yaml", "-q", "--manifest", "out/m.json", "--sign", "key"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fleetaudit", *words, "-o", "json=out/r.json"],
+        env={**os.environ, "PATH": f"{here}/bin:{os.environ['PATH']}"},
+        start_new_session=True,
+    )
+    try:
+        while not Path("signing").exists() and process.poll() is None:
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert {name: Path("out", name).read_bytes() for name in before} == before
+    code, found = verify(capsys, "out/m.json", "--allowed-signers", "allowed")
+    assert (code, found["signature manifest"], found["report r.json"]) == (1, "intact", "changed")
+    assert judge("--sign", "key") == 1
+    assert verify(capsys, "out/m.json", "--allowed-signers", "allowed")[0] == 0
+    assert (
+        json.loads(Path("out/m.json").read_text())["previous"]["run"]
+        == (json.loads(before["m.json"])["run"]["id"])
+    )
 
 
 def test_every_report_that_is_changed_or_gone_is_named(
