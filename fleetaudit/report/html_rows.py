@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Hashable, Iterator
 from typing import Final, TypeAlias
 
@@ -28,7 +29,10 @@ _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9._:-]+")
 _UNSAFE: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
 
 _Json: TypeAlias = list[object]
-_Row: TypeAlias = tuple[str, tuple[tuple[str, int], ...]]  # as JSON, and what it uses of the tables
+_TABLES: Final = ("texts", "kinds", "rules", "hosts")
+_Row: TypeAlias = tuple[
+    str, "array[int]"
+]  # as JSON, and what it uses: each table's number and the place in it
 
 
 class Table:
@@ -80,9 +84,9 @@ class Rows:
     def __init__(self, *, include_pass: bool, limit: int = _LIMIT) -> None:
         self._include_pass = include_pass
         self._limit = limit
-        self._tables = {name: Table() for name in ("texts", "kinds", "rules", "hosts")}
+        self._tables = {name: Table() for name in _TABLES}
         self._kept: dict[int, list[_Row]] = {}
-        self._used: list[tuple[str, int]] = []  # by the row that is being made
+        self._used = array("L")  # by the row that is being made
         self._size = 0
         self.left_out = 0
 
@@ -112,9 +116,9 @@ class Rows:
         yield "]}"
 
     def _keep(self, audit: HostAudit, result: Result | None, finding: Finding) -> None:
-        self._used = []
+        self._used = array("L")
         row = embedded(self._row(audit, result, finding))
-        self._kept.setdefault(_rank(result, finding), []).append((row, tuple(self._used)))
+        self._kept.setdefault(_rank(result, finding), []).append((row, self._used))
         self._size += len(row) + 1
         while self._kept and self._size + sum(table.size for table in self._tables.values()) > self._limit:
             self._drop(max(self._kept))
@@ -123,14 +127,15 @@ class Rows:
         row, used = self._kept[rank].pop()
         if not self._kept[rank]:
             del self._kept[rank]
-        for name, place in used:
-            self._tables[name].release(place)
+        for number in used:
+            place, table = divmod(number, len(_TABLES))
+            self._tables[_TABLES[table]].release(place)
         self._size -= len(row) + 1
         self.left_out += 1
 
     def _take(self, name: str, value: Hashable) -> int:
         place = self._tables[name].take(value)
-        self._used.append((name, place))
+        self._used.append(place * len(_TABLES) + _TABLES.index(name))
         return place
 
     def _row(self, audit: HostAudit, result: Result | None, finding: Finding) -> _Json:
