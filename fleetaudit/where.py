@@ -43,7 +43,7 @@ def parse(texts: Sequence[str]) -> Where:
         fact, equals, value = text.partition("=")
         name = fact.removesuffix("!").strip()
         value = value.strip()
-        if not equals or not value:
+        if not equals or not value or value.startswith("="):
             problems.append(_mistake(text, "this is no condition", "write for example os.id=debian"))
         elif name not in FACTS:
             near = difflib.get_close_matches(name, FACTS, n=1)

@@ -132,6 +132,8 @@ def sudoers_line(user: str, path: str, digest: str) -> str:
     """
     if not _USER.fullmatch(user):
         raise ValueError(f"'{visible(user)[:80]}' is no user name (%name for a group)")
+    if user.lstrip("%").isupper():  # ALL is everybody, and other such names may be a User_Alias, sudoers(5)
+        raise ValueError(f"'{user}' could stand for others than one user in sudoers")
     return f'{user} ALL=(root) NOPASSWD: sha256:{digest} {plain_path(path)} ""'
 
 

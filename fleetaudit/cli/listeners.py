@@ -56,7 +56,7 @@ def command(
     """List every listening socket with all its owners. Exit code 3 when a host is missing or partly seen."""
     wanted = _Filter(port, owner, everything=everything)
     chosen = parse(where)
-    incomplete = 0
+    incomplete = seen = 0
     left_out = []
     for outcome in _outcomes(snapshots, pick(Targeting, options), pick(Connecting, options)):
         if chosen.leaves_out(outcome):
@@ -70,8 +70,9 @@ def command(
                 click.echo(
                     _json(outcome.host, listener) if style == "json" else _text(outcome.host, listener)
                 )
+        seen += 1
     say_left_out(left_out)
-    return ExitCode.INCOMPLETE if incomplete else ExitCode.COMPLIANT
+    return ExitCode.INCOMPLETE if incomplete or not seen else ExitCode.COMPLIANT
 
 
 class _Filter:

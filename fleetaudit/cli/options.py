@@ -179,6 +179,13 @@ def _values(choices: type[Boundary] | type[Severity] | type[HostKeyChecking]) ->
     return click.Choice([member.value for member in choices])
 
 
+def _one_limit(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Twice could mean either or both, and click would drop the first: a smaller fleet without a word."""
+    if len(values) > 1:
+        raise click.BadParameter("say it once: 'web1:db1' is both hosts, 'web:&prod' those that are in both")
+    return values[0] if values else None
+
+
 TARGETS = _all(
     click.argument("pattern", default="all"),
     click.option(
@@ -193,7 +200,14 @@ TARGETS = _all(
         type=click.Choice(["ansible"]),
         help="Have ansible-inventory read the sources: for vaults and inventory plugins.",
     ),
-    click.option("-l", "--limit", metavar="PATTERN", help="Only hosts that also match; @FILE names them."),
+    click.option(
+        "-l",
+        "--limit",
+        multiple=True,
+        callback=_one_limit,
+        metavar="PATTERN",
+        help="Only hosts that also match; @FILE names them.",
+    ),
     click.option("--local", is_flag=True, help="This machine, without SSH or inventory."),
     click.option("--local-name", default="localhost", show_default=True, help="Its name in the report."),
     click.option("--local-group", multiple=True, help="A group it belongs to."),

@@ -6,16 +6,18 @@ import os
 import pwd
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fleetaudit.errors import ConnectError
+from fleetaudit.errors import ConfigError, ConnectError, Problem
 from fleetaudit.model import Host, Jump
 from fleetaudit.text import visible
 from fleetaudit.transport.route import Hop, command_line, refuse_circle
 from fleetaudit.transport.ssh_config import Found, SshConfig
 
 _DEEPEST = 20
+_NAMED = 5
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _JUMP = re.compile(
@@ -47,6 +49,20 @@ class Directions:
             way = (target,)
         refuse_circle(way)
         return way
+
+    def check(self, hosts: Sequence[Host]) -> None:
+        """Raise ConfigError, naming the hosts, for ways that cannot be gone however the hosts are."""
+        reasons: dict[str, list[str]] = {}
+        for host in hosts:
+            try:
+                self.way(host)
+            except ConnectError as error:
+                reasons.setdefault(str(error), []).append(visible(host.name))
+        if reasons:
+            raise ConfigError(
+                Problem(f"{reason} ({_named(names)})", hint="see the inventory, or ssh_config")
+                for reason, names in reasons.items()
+            )
 
     def _through(self, jumps: list[Jump], key: str | None, depth: int) -> tuple[Hop, ...]:
         """The hops of a chain. As with ssh, only the first is reached as ssh_config says of it."""
@@ -141,6 +157,11 @@ class Directions:
 
         path = re.sub(r"%(?P<token>.)|\$\{(?P<variable>[^}]*)\}", replaced, value)
         return str(Path(path).expanduser())
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{'hosts' if len(names) > 1 else 'host'} {', '.join(names[:_NAMED])}{more}"
 
 
 def _first(found: Found, keyword: str) -> str | None:

@@ -53,8 +53,10 @@ class KnownHosts:
     def kinds(self, address: str, port: int) -> tuple[str, ...]:
         """The key types on record for a host, for the negotiation to ask for one of them first."""
         with self._lock:
-            found = [entry.key.kind for name in _names(address, port) for entry in self._find(name)]
-        return tuple(dict.fromkeys(found))
+            for name in _names(address, port):
+                if found := [entry.key.kind for entry in self._find(name)]:
+                    return tuple(dict.fromkeys(found))
+        return ()
 
     def differing(self, address: str, port: int, key: HostKey) -> Entry | None:
         """What speaks against this key: a line that revokes it, or has another of the same kind."""
@@ -95,8 +97,9 @@ class KnownHosts:
     def _verify_plain(self, address: str, port: int, key: HostKey, checking: HostKeyChecking) -> bool:
         name, *fallback = _names(address, port)
         recorded = self._find(name)
-        also_good = [entry for other in fallback for entry in self._find(other)]
-        if any(entry.key == key for entry in [*recorded, *also_good]):
+        # As with ssh: the bare name's keys count for a host that none is on record for by its port.
+        good = recorded or [entry for other in fallback for entry in self._find(other)]
+        if any(entry.key == key for entry in good):
             return True
         if recorded:
             raise _changed(name, key, recorded)
@@ -192,7 +195,7 @@ def recorded_name(address: str, port: int) -> str:
 
 
 def _names(address: str, port: int) -> tuple[str, ...]:
-    """The names a host is on record by; like OpenSSH, a key of the bare name is good on any port."""
+    """The names a host is on record by, its own first; the bare name stands in on another port."""
     bare = address.lower()
     return (bare,) if port == 22 else (f"[{bare}]:{port}", bare)
 

@@ -29,6 +29,7 @@ from fleetaudit.model import Host, Jump
 from fleetaudit.text import visible
 from fleetaudit.transport import installed, masters
 from fleetaudit.transport.installed import Installed
+from fleetaudit.transport.known_hosts_file import read as read_known_hosts
 from fleetaudit.transport.options import HostKeyChecking, SshOptions, usual_known_hosts
 from fleetaudit.transport.program import Programs
 
@@ -83,6 +84,8 @@ class OpenSshTransport:
     """Runs commands through one `ssh` process per attempt, which asks nobody anything."""
 
     def __init__(self, options: SshOptions, ssh: Installed) -> None:
+        for name in options.known_hosts:
+            read_known_hosts(str(Path(name).expanduser()))  # ssh passes over a line that it cannot read
         self._options = options
         self._ssh = ssh
         self._may_have_masters = masters.are_configured(ssh.files)

@@ -74,8 +74,10 @@ class SshTransport:
     def prepare(self, hosts: Sequence[Host]) -> None:
         """Ask for the passphrases of key files that these hosts will need, if there is somebody to ask.
 
-        Raises ConfigError for a wrong one.
+        Raises ConfigError for a wrong one, and for hosts that no way leads to: jump hosts in a circle, or
+        what ssh_config says of the way and cannot be meant. So nobody is asked anything then.
         """
+        self._directions.check(hosts)
         ask = self._options.ask
         if ask is None:
             return
@@ -86,7 +88,7 @@ class SshTransport:
     def _locked(self, hosts: Sequence[Host], lease: Lease) -> Iterator[str]:
         seen: set[tuple[KeyRing, str | None]] = set()
         for host in hosts:
-            with contextlib.suppress(HostError):  # a way that cannot be gone is said of its host
+            with contextlib.suppress(HostError):  # what is wrong with a key is said of its host
                 for hop in self._directions.way(host):
                     tried = self._ring(hop), hop.private_key
                     if tried in seen or (hop.private_key is None and host.password is not None):

@@ -6,6 +6,7 @@ holds, and replaces the tokens of a doubled `%%`.
 
 from __future__ import annotations
 
+import difflib
 import getpass
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Final, TypeAlias
 
 from fleetaudit.errors import ConfigError, Place, Problem
 from fleetaudit.text import visible
+from fleetaudit.transport.ssh_keywords import SSH_KEYWORDS
 
 # What is read, and the tokens each may have.
 _ALL = frozenset("%dhikLlnpru")
@@ -81,7 +83,7 @@ class SshConfig:
     """One file with all it includes. Raises ConfigError for what cannot be understood."""
 
     def __init__(self, file: str) -> None:
-        self._blocks = list(_read(Path(file).expanduser(), 0, None))
+        self._blocks = list(_read(Path(file).expanduser(), 0, None, []))
         self._local_user = getpass.getuser()
         self._final = any(_mentions_final(block) for block in self._blocks)
 
@@ -166,7 +168,8 @@ def _mentions_final(block: Block) -> bool:
 # ---------------------------------------------------------------- reading
 
 
-def _read(path: Path, depth: int, included: Place | None) -> Iterator[Block]:
+def _read(path: Path, depth: int, included: Place | None, ignored: list[str]) -> Iterator[Block]:
+    """The blocks of a file. `ignored` are the patterns of IgnoreUnknown, which hold from where they stand."""
     if depth > _DEEPEST:
         message = f"Include goes more than {_DEEPEST} files deep"
         raise ConfigError(Problem(message, included, "is it a circle?"))
@@ -190,7 +193,11 @@ def _read(path: Path, depth: int, included: Place | None) -> Iterator[Block]:
             block = Block(_hosts(words, place) if keyword == "host" else _criteria(words, place))
         elif keyword == "include":
             for file in _included(_words(rest, place)):
-                block.items += _read(Path(file), depth + 1, place)
+                block.items += _read(Path(file), depth + 1, place, ignored)
+        elif keyword == "ignoreunknown":
+            ignored += next(iter(_words(rest, place)), "").lower().split(",")
+        elif keyword not in SSH_KEYWORDS and not matches(tuple(ignored), keyword):
+            raise _mistyped(keyword, place)
         else:
             block.items += _setting(keyword, rest, place)
     yield block
@@ -268,6 +275,14 @@ def _included(words: list[str]) -> Iterator[str]:
         path = Path(word).expanduser()
         pattern = path if path.is_absolute() else Path("~/.ssh", word).expanduser()
         yield from sorted(str(file) for file in Path("/").glob(str(pattern.relative_to("/"))))
+
+
+def _mistyped(keyword: str, place: Place) -> ConfigError:
+    """As with ssh: what was meant may have been who is reached, and by which way."""
+    near = difflib.get_close_matches(keyword, sorted(SSH_KEYWORDS | {"host", "match", "include"}), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    hint += "IgnoreUnknown passes over what another ssh knows"
+    return ConfigError(Problem(f"no keyword is called '{visible(keyword)}'", place, hint))
 
 
 def _setting(keyword: str, rest: str, place: Place) -> Iterator[Setting]:

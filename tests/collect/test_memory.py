@@ -7,13 +7,15 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from fleetaudit.agent.launch import AgentConversation
 from fleetaudit.collection import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation, Reply
 from fleetaudit.journal import Journal
 from fleetaudit.judgement import report
 from fleetaudit.model import Host, Run
-from fleetaudit.report import RENDERERS, RenderOptions, drive, parts
+from fleetaudit.report import RENDERERS, RenderOptions, drive, parquet_rows, parts
 from fleetaudit.snapshot import decode_line
 from fleetaudit.summary import Gate, Tally
 from fleetaudit.transport import SshOptions, Transports
@@ -95,7 +97,10 @@ def audit(directory: Path, count: int) -> int:
         tracemalloc.stop()
 
 
-def test_memory_grows_with_the_index_and_with_nothing_else(tmp_path: Path) -> None:
+def test_memory_grows_with_the_index_and_with_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_rows, "_ROWS", 50)  # a row group, which is more than the hosts here have
     audit(tmp_path, 20)  # caches, imports
     few, many = audit(tmp_path, FEW), audit(tmp_path, MANY)
     assert len(SNAPSHOT) > 9000

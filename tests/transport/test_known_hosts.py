@@ -266,3 +266,15 @@ def test_no_garbage_makes_a_key_known(tmp_path_factory: pytest.TempPathFactory, 
     assert known.verify("web1", 22, GOOD, STRICT) is True
     with pytest.raises(HostKeyError):
         known.verify("web2", 22, OTHER, STRICT)
+
+
+def test_the_bare_name_does_not_stand_in_for_a_host_that_is_on_record_by_its_port(file: Path) -> None:
+    """Another machine behind the same address: as ssh does, its own key alone counts."""
+    file.write_text(line("web1", GOOD) + line("[web1]:2222", OTHER))
+    hosts = KnownHosts([str(file)])
+    assert hosts.verify("web1", 22, GOOD, STRICT) is True
+    assert hosts.verify("web1", 2222, OTHER, STRICT) is True
+    for checking in (STRICT, HostKeyChecking.ACCEPT_NEW):
+        with pytest.raises(HostKeyError, match="has changed"):
+            hosts.verify("web1", 2222, GOOD, checking)
+    assert hosts.verify("web1", 2022, GOOD, STRICT) is True

@@ -342,9 +342,10 @@ def test_host_keys_are_checked_as_asked(sshd: Sshd, tmp_path: Path) -> None:
 
 def test_accept_new_takes_no_key_that_it_cannot_record(sshd: Sshd, tmp_path: Path) -> None:
     accept_new = HostKeyChecking.ACCEPT_NEW
-    for file in ("/proc/none/known_hosts", str(tmp_path)):
-        with pytest.raises(HostKeyError, match="cannot record keys in"):
-            run(sshd, sshd.host(), known_hosts=file, host_key_checking=accept_new)
+    with pytest.raises(HostKeyError, match="cannot record keys in"):
+        run(sshd, sshd.host(), known_hosts="/proc/none/known_hosts", host_key_checking=accept_new)
+    with pytest.raises(ConfigError, match="cannot read known hosts"):
+        run(sshd, sshd.host(), known_hosts=str(tmp_path), host_key_checking=accept_new)
     made = tmp_path / "made" / "known_hosts"
     assert run(sshd, sshd.host(), known_hosts=str(made), host_key_checking=accept_new).exit_status == 0
     assert made.stat().st_mode & 0o777 == 0o600
@@ -591,3 +592,11 @@ def test_many_at_once_share_one_transport(sshd: Sshd) -> None:
         for worker in workers:
             worker.join()
     assert replies == {number: Reply(0, b"%d\n" % number, b"") for number in range(8)}
+
+
+def test_a_known_hosts_line_that_cannot_be_read_ends_the_run(tmp_path: Path) -> None:
+    """ssh passes over such lines: what was meant to revoke a key would revoke nothing."""
+    file = tmp_path / "known_hosts"
+    file.write_text("@revokd * ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAA\n")
+    with pytest.raises(ConfigError, match=r"known_hosts:1: cannot read this line"):
+        open_transport(SshOptions(known_hosts=(str(file),)))

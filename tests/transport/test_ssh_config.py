@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from fleetaudit.transport.directions import Directions
 from fleetaudit.transport.options import SshOptions
 from fleetaudit.transport.ssh import SshTransport
 from fleetaudit.transport.ssh_config import KEYWORDS, SshConfig
+from fleetaudit.transport.ssh_keywords import SSH_KEYWORDS
 from tests.conftest import Sshd, make_key
 from tests.transport.conversations import Send
 
@@ -130,6 +132,10 @@ def test_include(tmp_path: Path, config: Callable[[str], Path]) -> None:
         ('User "x\n', "a quote is not closed"),
         ("HostName %x\n", "hostname has no token %x"),
         ("CanonicalizeHostname yes\n", "canonicalizehostname yes is not supported"),
+        ("Host a\n  User x\nHots b\n  User nobody\n", r"ssh_config:3: no keyword is called 'hots' .*host\?"),
+        ("Host a\n  ProxyJmp bastion\n", r"ssh_config:2: .*'proxyjmp' .did you mean proxyjump\?"),
+        ("\ufeffHost a\n", "no keyword is called"),
+        ("UseKeychain yes\nIgnoreUnknown UseKeychain\n", r"ssh_config:1: .*IgnoreUnknown passes over"),
     ],
 )
 def test_what_cannot_be_understood_is_one_located_message(
@@ -260,3 +266,49 @@ def test_a_host_key_alias(sshd: Sshd, config: Callable[[str], Path], tmp_path: P
     assert run(sshd, config(text), host, str(known_hosts))
     with pytest.raises(HostKeyError, match="not on record"):
         run(sshd, config(text.replace("the-alias", "another")), host, str(known_hosts))
+
+
+def test_what_another_ssh_knows_may_be_named_as_such(config: Callable[[str], Path]) -> None:
+    file = config("IgnoreUnknown UseKeychain,Foo*\nHost a\n UseKeychain yes\n FooBar 1\n User ann\n")
+    assert SshConfig(str(file)).lookup("a")["user"] == ["ann"]
+    for known in ("Compression yes", "GSSAPIKeyExchange no", "ObscureKeystrokeTiming no", "Protocol 2"):
+        assert SshConfig(str(config(f"{known}\nUser bob\n"))).lookup("a")["user"] == ["bob"]
+
+
+def test_every_keyword_that_ssh_knows_here_is_known(config: Callable[[str], Path]) -> None:
+    """Asked of the installed ssh: whatever it calls unknown, so do we, of the words that we know."""
+    text = "".join(f"{word} yes\n" for word in sorted(SSH_KEYWORDS))
+    said = subprocess.run(
+        ["ssh", "-F", str(config(text)), "-G", "host"], capture_output=True, text=True, check=False
+    ).stderr
+    unknown = set(re.findall(r"Bad configuration option: (\S+)", said))
+    # Of versions later than some that this suite runs with.
+    later = {"obscurekeystroketiming", "channeltimeout", "tag", "warnweakcrypto", "refuseconnection"}
+    assert unknown <= later | {"versionaddendum"}
+    listed = subprocess.run(["ssh", "-G", "host"], capture_output=True, text=True, check=False).stdout
+    words = {line.split()[0].lower() for line in listed.splitlines()} - {"host"}
+    assert len(words) > 50
+    assert words <= SSH_KEYWORDS
+
+
+def test_a_way_that_cannot_be_gone_ends_the_run_before_anybody_is_asked(
+    config: Callable[[str], Path],
+) -> None:
+    file = config("Host a\n ProxyJump b\nHost b\n ProxyJump a\nHost d\n ProxyJump ssh://x:99999\n")
+    file.chmod(0o600)
+    transport = SshTransport(SshOptions(ssh_config=str(file), known_hosts=()))
+    round_ = Host("round", "127.0.0.1", 1, "u", jumps=(Jump("127.0.0.1", 1, "u"),))
+    try:
+        transport.prepare([Host("fine", "127.0.0.1", 1)])
+        with pytest.raises(ConfigError) as caught:
+            transport.prepare(
+                [Host("fine", "127.0.0.1", 1), Host("h1", "a"), Host("h2", "a"), Host("d", "d"), round_]
+            )
+    finally:
+        transport.close()
+    said = [str(problem) for problem in caught.value.problems]
+    assert len(said) == 3
+    assert "go in a circle" in said[0]
+    assert "(hosts h1, h2)" in said[0]
+    assert "'ssh://x:99999' is not [user@]host[:port] (host d)" in said[1]
+    assert "(host round)" in said[2]
