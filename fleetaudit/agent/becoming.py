@@ -55,7 +55,8 @@ _REFUSALS: Final = (
     (r"not in the sudoers|is not allowed to (run|execute)|may not run sudo", "this user may not"),
     (r"su: (Permission denied|Access denied)", "this user may not"),
     (
-        r"doas: (doas is not enabled|Operation not permitted|Authorization (required|failed)|a tty is required)",
+        r"doas: (Operation not permitted|Authorization (required|failed)|a tty is required"
+        r"|doas is not enabled)",
         "this user may not",
     ),
     (_TOOL + r": (unknown user|user \S+ does not exist)", "there is no such user"),

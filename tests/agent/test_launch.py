@@ -277,6 +277,7 @@ def test_one_whole_frame_is_the_answer() -> None:
         (127, b"", b"sh: 1: exec: sudo: not found\n", BecomeError, "not installed"),
         (127, b"", b"env: 'sudo': No such file or directory\n", BecomeError, "not installed"),
         (1, b"", b"doas: Operation not permitted\n", BecomeError, "may not"),
+        (1, b"", b"doas: doas is not enabled, /etc/doas.conf: No such file\n", BecomeError, "may not"),
         (1, b"", f"FLEETAUDIT-SU-UNASKED {NONCE}\n".encode(), BecomeError, "log in as root"),
     ],
 )

@@ -149,6 +149,12 @@ def test_a_path_that_some_reader_would_read_otherwise_is_refused(path: str) -> N
 # ---------------------------------------------------------------- the rules
 
 
+@pytest.mark.parametrize("user", ["ALL", "%ALL", "ADMINS"])
+def test_nobody_gets_a_rule_for_everybody(user: str) -> None:
+    with pytest.raises(ValueError, match="could stand for others than one user"):
+        sudoers_line(user, PINNED_AGENT, "0" * 64)
+
+
 @pytest.mark.parametrize("user", ["", "a b", "ALL=(ALL", "a,b", "#0", "a\nb", "-u", "%"])
 def test_what_is_no_user_gets_no_rule(user: str) -> None:
     with pytest.raises(ValueError, match="no user name"):
