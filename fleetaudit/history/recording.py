@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, select, update
 
 from fleetaudit.derive import derive
 from fleetaudit.errors import StoreError
@@ -19,38 +19,27 @@ from fleetaudit.history.lines import outcome_of, told_part
 from fleetaudit.history.normal import lasting_part, listener_words
 from fleetaudit.history.schema import (
     CONTENTS,
-    FINDINGS,
     HOST_RUNS,
     HOSTS,
-    JUDGEMENTS,
     LINKS,
-    RULES,
     RUNS,
-    VERDICTS,
 )
-from fleetaudit.history.store import Store, chunks, put
+from fleetaudit.history.store import Store, put
 from fleetaudit.history.times import told
+from fleetaudit.history.writing import (
+    Content,
+    Judgement,
+    content_of,
+    digest_of,
+    next_id,
+    put_contents,
+    put_ids,
+    put_judgements,
+)
 from fleetaudit.model import HostAudit, Result, Run, Summary, Verdict
 
 BATCH: Final = 500  # hosts in one transaction
 _PID = re.compile(r"pid \d+, | ?\(pid \d+\)|,? ?\bpid \d+")
-
-
-@dataclass(frozen=True, slots=True)
-class _Judgement:
-    digest: bytes
-    results: tuple[tuple[str, str, str, str], ...]  # policy, rule, severity, verdict
-    findings: tuple[
-        tuple[int, str, str, str, str], ...
-    ]  # place in results, fingerprint, verdict, endpoint, reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """Bytes by their digest. `data` None: the run before has them in the store."""
-
-    digest: bytes
-    data: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +51,10 @@ class _Look:
     detail: str
     looked_at: str
     snapshot_sha256: bytes | None
-    lasting: _Content | None
-    body: _Content | None
+    lasting: Content | None
+    body: Content | None
     told: str
-    judgement: _Judgement
+    judgement: Judgement
 
 
 class Recorder:
@@ -133,7 +122,7 @@ class Recorder:
         self._store = self._open()
         run = self._run
         with self._store.writing() as connection:
-            self._key = _next_id(connection, RUNS)
+            self._key = next_id(connection, RUNS)
             row = {
                 "id": self._key,
                 "run_id": self._free_id(connection),
@@ -149,7 +138,7 @@ class Recorder:
                 "signature": None,
             }
             if self._inputs is not None:
-                (row["inputs"],) = _contents(connection, [_content(self._inputs)]).values()
+                (row["inputs"],) = put_contents(connection, [content_of(self._inputs)]).values()
             if not self._inventory_given:
                 self._before = _lasting_of_bodies(connection, run.version)
             put(connection, RUNS, [row])
@@ -186,17 +175,17 @@ class Recorder:
                 made = manifest(last_link(connection))
                 ended["manifest"] = zlib.compress(made)
                 link = {"run_id": self._run.id, "sha256": hashlib.sha256(made).hexdigest()}
-                put(connection, LINKS, [{"id": _next_id(connection, LINKS), **link}])
+                put(connection, LINKS, [{"id": next_id(connection, LINKS), **link}])
             if connection.execute(update(RUNS).where(RUNS.c.id == self._key).values(ended)).rowcount != 1:
                 raise StoreError(f"run {self._run.id} was deleted from the history while it was recorded")
         self._batch.clear()
 
     def _write(self, connection: Connection) -> None:
         looks = self._batch
-        hosts = _ids(connection, HOSTS, "name", {look.host: {} for look in looks})
+        hosts = put_ids(connection, HOSTS, "name", {look.host: {} for look in looks})
         parts = (part for look in looks for part in (look.lasting, look.body) if part is not None)
-        contents = _contents(connection, parts, lambda digest: _lasting_again(looks, digest))
-        judgements = _judgements(connection, {look.judgement.digest: look.judgement for look in looks})
+        contents = put_contents(connection, parts, lambda digest: _lasting_again(looks, digest))
+        judgements = put_judgements(connection, {look.judgement.digest: look.judgement for look in looks})
         rows = [
             {
                 "host": hosts[look.host],
@@ -218,7 +207,7 @@ class Recorder:
 def _look(audit: HostAudit, run: Run, before: Mapping[bytes, bytes], *, inventory_given: bool) -> _Look:
     outcome, snapshot = audit.outcome, audit.outcome.snapshot
     body, told_of = told_part(outcome, inventory_given=inventory_given)
-    content = None if body is None else _content(body)
+    content = None if body is None else content_of(body)
     same = before.get(content.digest) if content and snapshot else None
     collected_at = snapshot.collected_at if snapshot else None
     sha256 = outcome.snapshot_sha256
@@ -228,7 +217,7 @@ def _look(audit: HostAudit, run: Run, before: Mapping[bytes, bytes], *, inventor
         detail=_clean(outcome.detail),
         looked_at=told(outcome.received_at) or told(collected_at) or run.started_at,
         snapshot_sha256=bytes.fromhex(sha256) if sha256 else None,
-        lasting=_Content(same, None) if same else _content(lasting_part(snapshot)) if snapshot else None,
+        lasting=Content(same, None) if same else content_of(lasting_part(snapshot)) if snapshot else None,
         body=content,
         told=told_of,
         judgement=_judgement(audit.results, reached=snapshot is not None),
@@ -284,7 +273,7 @@ def judgement_digest(audit: HostAudit) -> bytes:
     return _judgement(audit.results, reached=audit.outcome.snapshot is not None).digest
 
 
-def _judgement(results: Sequence[Result], *, reached: bool) -> _Judgement:
+def _judgement(results: Sequence[Result], *, reached: bool) -> Judgement:
     """Findings that only say what the verdict, or the host's status, says already are left out."""
     rows = tuple((it.policy, it.rule, it.severity.value, it.verdict.value) for it in results)
     findings = tuple(
@@ -299,108 +288,7 @@ def _judgement(results: Sequence[Result], *, reached: bool) -> _Judgement:
         for finding in result.findings
         if reached and finding.verdict not in (Verdict.NOT_APPLICABLE, Verdict.PASS)
     )
-    return _Judgement(_digest(msgspec.json.encode((rows, findings))), rows, findings)
-
-
-def _content(data: bytes) -> _Content:
-    return _Content(_digest(data), data)
-
-
-def _lost(_digest: bytes) -> bytes:
-    raise StoreError("the history lost what it had")
-
-
-def _contents(
-    connection: Connection, parts: Iterable[_Content], again: Callable[[bytes], bytes] = _lost
-) -> dict[bytes, int]:
-    """Ids of contents, new ones added; `again` makes one that ought to have been there, and is not."""
-    bodies: dict[bytes, bytes | None] = {}
-    for part in parts:
-        bodies[part.digest] = bodies.get(part.digest) or part.data
-    known = _known(connection, CONTENTS, "digest", bodies)
-    missing = {
-        digest: {"body": zlib.compress(bodies[digest] or again(digest))}
-        for digest in bodies.keys() - known.keys()
-    }
-    return known | _add(connection, CONTENTS, "digest", missing)
-
-
-def _judgements(connection: Connection, judgements: Mapping[bytes, _Judgement]) -> dict[bytes, int]:
-    known = _known(connection, JUDGEMENTS, "digest", judgements)
-    added = _add(connection, JUDGEMENTS, "digest", {it: {} for it in judgements.keys() - known.keys()})
-    fresh = [(key, judgements[digest]) for digest, key in added.items()]
-    rules = _rules(connection, {row[:3] for _, judgement in fresh for row in judgement.results})
-    verdicts = [
-        {"judgement": key, "rule": rules[row[:3]], "verdict": row[3]}
-        for key, judgement in fresh
-        for row in judgement.results
-    ]
-    findings = [
-        {
-            "judgement": key,
-            "number": number,
-            "rule": rules[judgement.results[place][:3]],
-            "fingerprint": fingerprint,
-            "verdict": verdict,
-            "endpoint": endpoint,
-            "reason": reason,
-        }
-        for key, judgement in fresh
-        for number, (place, fingerprint, verdict, endpoint, reason) in enumerate(judgement.findings)
-    ]
-    put(connection, VERDICTS, verdicts)
-    put(connection, FINDINGS, findings)
-    return known | added
-
-
-def _rules(connection: Connection, wanted: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
-    if not wanted:
-        return {}
-    rows = connection.execute(select(RULES.c.policy, RULES.c.rule, RULES.c.severity, RULES.c.id)).all()
-    known = {(policy, rule, severity): key for policy, rule, severity, key in rows}
-    fresh = dict(enumerate(sorted(wanted - known.keys()), _next_id(connection, RULES)))
-    put(
-        connection,
-        RULES,
-        [{"id": key, "policy": it[0], "rule": it[1], "severity": it[2]} for key, it in fresh.items()],
-    )
-    return known | {it: key for key, it in fresh.items()}
-
-
-def _ids(
-    connection: Connection, table: Table, column: str, wanted: Mapping[Any, Mapping[str, object]]
-) -> dict[Any, int]:
-    known = _known(connection, table, column, wanted)
-    missing = {value: wanted[value] for value in wanted.keys() - known.keys()}
-    return known | _add(connection, table, column, missing)
-
-
-def _known(connection: Connection, table: Table, column: str, values: Iterable[Any]) -> dict[Any, int]:
-    found: dict[Any, int] = {}
-    field = table.c[column]
-    for some in chunks(values):
-        rows = connection.execute(select(field, table.c.id).where(field.in_(some))).all()
-        found |= {bytes(value) if isinstance(value, memoryview) else value: key for value, key in rows}
-    return found
-
-
-def _add(
-    connection: Connection, table: Table, column: str, rows: Mapping[Any, Mapping[str, object]]
-) -> dict[Any, int]:
-    """New rows with ids given here: nobody else is writing."""
-    if not rows:
-        return {}
-    given = {value: key for key, value in enumerate(sorted(rows), _next_id(connection, table))}
-    put(connection, table, [{"id": key, column: value, **rows[value]} for value, key in given.items()])
-    return given
-
-
-def _next_id(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()) + 1
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    return Judgement(digest_of(msgspec.json.encode((rows, findings))), rows, findings)
 
 
 def _packed(record: Mapping[str, object]) -> bytes:
