@@ -157,7 +157,7 @@ def _selector_words(rule: Rule, compiled: CompiledRule) -> Iterator[tuple[str, s
     if "listeners" not in rule.spec and compiled.expression is None:
         return
     spec = rule.spec.get("listeners", {"netns": "any"})
-    for name, test in compiled.selector.tests:
+    for name, test in compiled.selector.every_test:
         yield name, test.text
     netns = spec.get("netns", "host") if isinstance(spec, Mapping) else "host"
     yield "netns", shown(netns)
@@ -233,7 +233,7 @@ def _passed_over(rule: Rule, selector: Selector, case: Case) -> Iterator[PassedO
 
 
 def _ruled_out(rule: Rule, selector: Selector, listener: Listener, case: Case) -> Iterator[FieldMatch]:
-    parts = [(name, test.text, Selector(tests=((name, test),))) for name, test in selector.tests]
+    parts = [(name, test.text, Selector(tests=((name, test),))) for name, test in selector.every_test]
     spec = rule.spec.get("listeners")
     netns = spec.get("netns", "host") if isinstance(spec, Mapping) else "any"
     parts.append(("netns", shown(netns), Selector(netns=selector.netns)))

@@ -193,6 +193,11 @@ class Selector:
     approved: bool | None = None
     ports: frozenset[str | int] = frozenset()  # the only ports it selects, where it names them one by one
 
+    @property
+    def every_test(self) -> tuple[tuple[str, Test], ...]:
+        """The fields that it names, in the order in which they are asked."""
+        return tuple(sorted((*self.tests, *self.kind_tests), key=_turn))
+
     def match(self, listener: Listener, around: Surroundings) -> Truth:
         """Whether the selector selects the listener; None when the snapshot does not say."""
         return self._match(listener, around, {})

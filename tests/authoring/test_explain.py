@@ -449,3 +449,13 @@ def test_rules_of_one_name_in_several_policies() -> None:
     with pytest.raises(PolicyError, match="several policies"):
         find_rule([one, two], "web")
     assert find_rule([one, two], "q/web")[0] is two
+
+
+@pytest.mark.parametrize("field", ["protocol: udp", "scope: loopback", "state: UNCONN", "ephemeral: true"])
+def test_whatever_passes_a_listener_over_is_named(field: str) -> None:
+    rules = f"- id: web\n  listeners: {{{field}}}\n  deny_owners: [{{shell: true}}]\n"
+    found = explained(rules, ORIGIN)
+    assert found.passed_over
+    for over in found.passed_over:
+        assert field.partition(":")[0] in str(over.because)
+    assert field.partition(":")[0] in shown(found, 100)
