@@ -78,6 +78,11 @@ def script() -> bytes:
     return agent_source()
 
 
+def sh_script() -> bytes:
+    """The agent for hosts without Python, to read or to run by hand: it sees less, and says so."""
+    return files("fleetaudit.agent").joinpath("agent.sh").read_bytes()
+
+
 def packed_file() -> bytes:
     """What agent.packed holds: the hash of the source in a comment, and the packed program (`make agent`)."""
     return f"# {agent_sha256()}\n".encode("ascii") + pack(agent_source().decode("ascii"))

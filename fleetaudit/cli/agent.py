@@ -15,16 +15,17 @@ _MAX_KEY = 65536  # bytes of a public key's file
 
 
 @click.group("agent", invoke_without_command=True)
+@click.option("--sh", is_flag=True, help="The one for hosts without Python, for POSIX sh; it sees less.")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, *, sh: bool) -> None:
     """Print the agent: read it, or run it by hand with `fleetaudit agent | python3 -I -S -`.
 
     It writes nothing on the host and prints one framed JSON document.
     """
     if context.invoked_subcommand is None:
-        from fleetaudit.agent.payload import script  # noqa: PLC0415  (start-up time)
+        from fleetaudit.agent.payload import script, sh_script  # noqa: PLC0415  (start-up time)
 
-        click.echo(script(), nl=False)
+        click.echo(sh_script() if sh else script(), nl=False)
 
 
 @command.command("install")
