@@ -8,10 +8,11 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 from fleetaudit.agent.launch import AgentConversation, command, read_frame
-from fleetaudit.agent.payload import AgentConfig, build
+from fleetaudit.agent.payload import AgentConfig, build, build_sh
 from fleetaudit.agent.pinned import staleness, tell
 from fleetaudit.collection import Agent, Collection, CollectOptions
 from fleetaudit.conversation import Conversation
@@ -249,7 +250,9 @@ def asking(
 
     def conversation(host: Host, nonce: str) -> Conversation:
         config = options.agent(nonce, host.name)
-        return AgentConversation(host, nonce, build(config) if host.agent_path is None else tell(config))
+        if host.agent_path is not None:
+            return AgentConversation(host, nonce, tell(config))
+        return AgentConversation(host, nonce, build(config), sh_payload=partial(build_sh, config))
 
     with Transports(options.ssh(), transports) as opened:
         yield Collection(

@@ -10,7 +10,11 @@ set -u
 LC_ALL=C
 PATH=${PATH:-}:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
-nonce=${FLEETAUDIT_NONCE:-bare} name=${FLEETAUDIT_NAME:-} version=${FLEETAUDIT_VERSION:-} sha256=${FLEETAUDIT_SHA256:-}
+nonce=${FLEETAUDIT_NONCE:-bare} version=${FLEETAUDIT_VERSION:-} sha256=${FLEETAUDIT_SHA256:-}
+# What each process of ours may use there, in seconds of CPU and MiB; and the others go first.
+ulimit -t "${FLEETAUDIT_SECONDS:-30}" 2>/dev/null
+ulimit -v "$((${FLEETAUDIT_MIB:-1024} * 1024))" 2>/dev/null
+renice -n 10 -p $$ >/dev/null 2>&1
 
 for tool in awk cat ls od readlink tr sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || { echo "FLEETAUDIT-NO-INTERPRETER $nonce no Python, and no $tool"; exit 127; }
@@ -19,6 +23,11 @@ done
 
 newline='
 '
+# A program of ours that was ended early must not look like a list that was short.
+give_up() {
+  echo "fleetaudit: $1 did not end as it should: no answer rather than half of one" >&2
+  exit 1
+}
 case $(printf '\001\000' | od -An -tu2 | tr -d ' \n') in 1) little=1 ;; *) little=0 ;; esac
 euid=$(awk '$1 == "Uid:" { print $3 }' /proc/self/status)
 gaps= # CODE, a tab, and what it means; a line each
@@ -87,13 +96,17 @@ spaces=$(ls -l /proc/[0-9]*/ns/net 2>/dev/null | awk -v own="$own" '
   BEGIN { seen[own] = 1; print "self", own }
   $NF ~ /^net:\[[0-9]+\]$/ { number = $NF; gsub(/[^0-9]/, "", number); split($(NF - 2), path, "/")
     if (!(number in seen)) { seen[number] = 1; print path[3], number } }')
-sockets=
+sockets= told=0
 known=
 while read -r pid number; do
   [ -n "$pid" ] || continue
-  rows=$(rows_of "$pid" "$number")
-  if [ "$(readlink "/proc/$pid/ns/net")" = "net:[$number]" ]; then
-    sockets="$sockets$rows$newline" known="$known $number"
+  # Twice: the kernel may jump over a row while others come and go. What either has counts.
+  if rows=$(rows_of "$pid" "$number" && rows_of "$pid" "$number") && [ "$(readlink "/proc/$pid/ns/net")" = "net:[$number]" ]; then
+    rows=$(printf '%s\n' "$rows" | awk 'NF && !seen[$0]++') || give_up awk
+    [ -z "$rows" ] || sockets="$sockets$rows$newline" told=$((told + $(printf '%s\n' "$rows" | awk 'END { print NR }')))
+    known="$known $number"
+  elif [ "$pid" = self ]; then
+    give_up awk
   else
     gap netns_not_entered "the process it was seen by has ended" "$number"
   fi
@@ -213,14 +226,15 @@ first_line() { [ -r "$1" ] && awk 'NR == 1 { print; exit }' "$1"; }
 fields() { printf '%s\000' "$@"; }
 
 everything() {
-  fields H "$name" "$(uname -n)" "$(first_line /etc/machine-id)" "$(first_line /proc/sys/kernel/random/boot_id)" \
+  fields H "$(uname -n)" "$(first_line /etc/machine-id)" "$(first_line /proc/sys/kernel/random/boot_id)" \
     "$(uname -r)" "$(uname -m)" "$(os ID)" "$(os VERSION_ID)" "$(date -u +%Y-%m-%dT%H:%M:%S.000Z)" "$version" "$sha256"
-  fields C "$euid" "$seen" "$denied" "$vanished"
+  fields C "$euid" "$seen" "$denied" "$vanished" "$told"
   printf '%s' "$gaps" | while IFS='	' read -r code detail number; do fields G "$code" "$detail" "$number"; done
   for number in $known; do fields N "$number" "$own"; done
   printf '%s' "$sockets" | while IFS= read -r row; do [ -n "$row" ] && fields S "$row"; done
   printf '%s' "$held" | while read -r pid fd inode; do fields O "$pid" "$fd" "$inode"; done
   for pid in $wanted; do describe "$pid"; done
+  fields E end
 }
 
 document() {
@@ -229,7 +243,7 @@ document() {
       for (i = 0; i < 256; i++) byte[sprintf("%02x", i)] = i
       while ((getline line < "/etc/passwd") > 0) { split(line, part, ":"); if (!(part[3] in user)) user[part[3]] = part[1] }
       while ((getline line < "/etc/group") > 0) { split(line, part, ":"); if (!(part[3] in group)) group[part[3]] = part[1] }
-      split("H 11 C 4 G 3 N 2 S 1 O 3 P 9", sizes, " "); for (i = 1; i < 15; i += 2) size[sizes[i]] = sizes[i + 1]
+      split("H 10 C 5 G 3 N 2 S 1 O 3 P 9 E 1", sizes, " "); for (i = 1; i < 17; i += 2) size[sizes[i]] = sizes[i + 1]
       fields = 0; cur = ""
     }
     # Texts as agent.py writes them: control characters, and what is no UTF-8, as \\xNN.
@@ -277,12 +291,13 @@ document() {
     function record(   kind) {
       kind = field[1]
       if (kind == "H") {
-        head = "\"host\":{\"name\":" quoted(field[2] == "" ? field[3] : field[2]) ",\"hostname\":" ornull(field[3])
-        head = head ",\"machine_id\":" ornull(field[4]) ",\"boot_id\":" ornull(field[5]) ",\"kernel\":" ornull(field[6])
-        head = head ",\"arch\":" ornull(field[7]) ",\"os\":{\"id\":" ornull(field[8]) ",\"version_id\":" ornull(field[9])
-        head = head "}},\"collected_at\":" quoted(field[10]) ",\"agent\":{\"version\":" ornull(field[11])
-        head = head ",\"sha256\":" ornull(field[12]) ",\"mode\":\"sh\"}"
+        head = "\"host\":{\"name\":" quoted(field[2]) ",\"hostname\":" ornull(field[2])
+        head = head ",\"machine_id\":" ornull(field[3]) ",\"boot_id\":" ornull(field[4]) ",\"kernel\":" ornull(field[5])
+        head = head ",\"arch\":" ornull(field[6]) ",\"os\":{\"id\":" ornull(field[7]) ",\"version_id\":" ornull(field[8])
+        head = head "}},\"collected_at\":" quoted(field[9]) ",\"agent\":{\"version\":" ornull(field[10])
+        head = head ",\"sha256\":" ornull(field[11]) ",\"mode\":\"sh\"}"
       } else if (kind == "C") {
+        expected = field[6]
         count = "\"euid\":" field[2] ",\"processes\":{\"seen\":" field[3] ",\"unreadable\":" field[4] ",\"vanished\":" field[5] "}"
       } else if (kind == "G") {
         gaps = gaps (gaps == "" ? "" : ",") "{\"code\":" quoted(field[2]) ",\"detail\":" quoted(field[3]) known("netns", field[4]) "}"
@@ -293,13 +308,15 @@ document() {
         key = field[4]; at = key " " field[2]
         if (!(at in fds)) { holders[key] = holders[key] " " field[2]; fds[at] = field[3] } else fds[at] = fds[at] "," field[3]
       } else if (kind == "P") process()
+      else if (kind == "E") ended = 1
     }
     function socket(row,   part, path) {
-      split(row, part, " ")
-      if (part[8] == 0) return
+      split(row, part, " "); rows++
+      # A unix socket may be bound to what reads as a line of its list: it can add a line, and hide no other.
+      key = part[2] " " part[8]; if (part[8] == 0) key = row
       path = row; for (i = 1; i <= 8; i++) sub(/^[^ ]+ ?/, "", path)
-      for (i = 1; i <= 8; i++) column[part[8], i] = part[i]
-      name[part[8]] = path; order[++listed] = part[8]
+      for (i = 1; i <= 8; i++) column[key, i] = part[i]
+      name[key] = path; order[++listed] = key
     }
     function process(   stat, uid, ids) {
       split(field[3], stat, " "); split(field[9], ids, " ")
@@ -314,16 +331,17 @@ document() {
     }
     function line_of(text) { sub(/\\\\x0a$/, "", text); return text }
     END {
+      if (!ended || rows != expected) exit 1
       for (i = 1; i <= listed; i++) {
         key = order[i]
         if (key in done) continue
         done[key] = 1
         text = "\"netns\":" column[key, 1] ",\"protocol\":" quoted(column[key, 2]) ",\"family\":" quoted(column[key, 3])
-        text = text ",\"state\":" quoted(column[key, 4]) ",\"inode\":" key
+        text = text ",\"state\":" quoted(column[key, 4]) ",\"inode\":" column[key, 8]
         if (column[key, 2] == "unix") text = text ",\"address\":null,\"port\":null,\"path\":" ornull(name[key])
         else text = text ",\"address\":" quoted(column[key, 5]) ",\"port\":" column[key, 6] ",\"path\":null,\"uid\":" column[key, 7]
-        amount = split(holders[key], who, " "); owners = ""
-        for (j = 1; j <= amount; j++) owners = owners (j > 1 ? "," : "") "{\"pid\":" who[j] ",\"fds\":[" fds[key " " who[j]] "]}"
+        inode = column[key, 8]; amount = split(holders[inode], who, " "); owners = ""
+        for (j = 1; j <= amount; j++) owners = owners (j > 1 ? "," : "") "{\"pid\":" who[j] ",\"fds\":[" fds[inode " " who[j]] "]}"
         text = text ",\"owners\":[" owners "],\"owner_state\":" (amount ? "\"owned\"" : "\"unknown\"")
         sockets = sockets (sockets == "" ? "" : ",") "{" text "}"
       }
@@ -332,6 +350,7 @@ document() {
     }'
 }
 
-body=$(document)
-sum=$(printf '%s\n' "$body" | sha256sum)
+body=$(document) || give_up awk
+sum=$(printf '%s\n' "$body" | sha256sum) || give_up sha256sum
 printf '\nFLEETAUDIT-BEGIN %s %d %s\n%s\n\nFLEETAUDIT-END %s\n' "$nonce" "$((${#body} + 1))" "${sum%% *}" "$body" "$nonce"
+exit

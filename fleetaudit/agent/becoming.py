@@ -20,7 +20,8 @@ from fleetaudit.errors import BecomeError
 from fleetaudit.model import Become
 from fleetaudit.text import visible
 
-RUN: Final = 'exec "$p" -I -S -'  # what stdin says, with the Python that was found
+# What stdin says, with the Python that was found: so many bytes and no more, since no end of file follows.
+RUN: Final = 'exec "$p" -I -S -c "import sys;f=sys.stdin.buffer;exec(f.read(int(f.readline())))"'
 READY: Final = "FLEETAUDIT-READY"
 PROMPT: Final = "FLEETAUDIT-PASSWORD"
 UNASKED: Final = "FLEETAUDIT-SU-UNASKED"
@@ -76,13 +77,13 @@ def asks_password(become: Become | None) -> bool:
     return become is not None and become.password is not None
 
 
-def command_as(become: Become, probe: Callable[[str], str], nonce: str) -> str:
-    """The script for sh that becomes the user and does `probe(what)`: `what` is run with Python as "$p".
+def command_as(become: Become, start: str, with_python: Callable[[str], str], nonce: str) -> str:
+    """The script for sh that becomes the user and does `start`.
 
+    `with_python` makes a script of one that needs Python as "$p".
     Raises BecomeError for a method, a user, a program or flags that cannot be used.
     """
     check(become)
-    start = probe(RUN)
     if not asks_password(become):
         change = _without_password(become, start, nonce)
     elif become.method == "sudo":
@@ -91,7 +92,7 @@ def command_as(become: Become, probe: Callable[[str], str], nonce: str) -> str:
         line = f"{program_of(become)} {ask} {_as_user(become, inner)}"
         change = f"echo {ASKING} {nonce} >&2; exec env LC_ALL=C {line}"
     else:
-        change = probe(f'exec env LC_ALL=C "$p" -I -S -c {_relayed(become, start, nonce)}')
+        change = with_python(f'exec env LC_ALL=C "$p" -I -S -c {_relayed(become, start, nonce)}')
     there = f"echo; echo {READY} {nonce}; {start}" if asks_password(become) else start
     return f'if test "$(id -un)" = {shlex.quote(become.user)}; then {there}; fi; {change}'
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 
 from fleetaudit.agent.becoming import (
     ASKING,
@@ -33,7 +34,9 @@ MAX_OUTPUT = 20 << 20
 _MAX_NOISE = 1 << 20  # bytes of stderr, or of stdout before the agent was sent
 _QUOTED = 300  # characters of a host's words in a message
 _NO_INTERPRETER = "FLEETAUDIT-NO-INTERPRETER"
-_MARKS = (PINNED_MARK, ASKING, PROMPT, READY, UNASKED)  # no words of the host's
+_SH = "FLEETAUDIT-SH"
+_END_OF_PAYLOAD = "#"
+_MARKS = (PINNED_MARK, ASKING, PROMPT, READY, UNASKED, _SH)  # no words of the host's
 _CANDIDATES = (
     "python3",
     *(f"python3.{minor}" for minor in range(14, 5, -1)),
@@ -60,21 +63,33 @@ def command(host: Host, nonce: str) -> str:
     if host.agent_path is not None:
         return pinned_command(host, nonce)
 
-    def probe(run: str) -> str:
-        return _probe(host.interpreter, nonce, run)
+    named = host.interpreter if host.interpreter not in _DISCOVER else None
+    nothing = f"echo {_NO_INTERPRETER} {nonce}"
+    start = _probe(named, RUN, f"{nothing}; exit 127" if named else _without_python(nonce))
+    if host.become is not None:
+        relayed = (
+            f"{nothing} {host.become.method} with a password needs Python 3.6 there, or use sudo; exit 127"
+        )
+        start = command_as(host.become, start, lambda run: _probe(named, run, relayed), nonce)
+    return f"sh -c {shlex.quote(start)}"
 
-    if host.become is None:
-        return f"sh -c {shlex.quote(probe(RUN))}"
-    return f"sh -c {shlex.quote(command_as(host.become, probe, nonce))}"
 
-
-def _probe(interpreter: str | None, nonce: str, run: str) -> str:
-    wanted = interpreter if interpreter and interpreter not in _DISCOVER else None
-    candidates = " ".join(shlex.quote(name) for name in ([wanted] if wanted else _CANDIDATES))
+def _probe(named: str | None, run: str, otherwise: str) -> str:
+    candidates = " ".join(shlex.quote(name) for name in ([named] if named else _CANDIDATES))
     check = '"import sys; sys.exit(sys.version_info < (3, 6))"'
     return (
         f'for p in {candidates}; do if "$p" -I -S -c {check} </dev/null >/dev/null 2>&1; '
-        f"then {run}; fi; done; echo {_NO_INTERPRETER} {nonce}; exit 127"
+        f"then {run}; fi; done; {otherwise}"
+    )
+
+
+def _without_python(nonce: str) -> str:
+    """Say so, read past the agent that came in vain, and do what comes in its place, to the end of file."""
+    nothing = f"echo {_NO_INTERPRETER} {nonce}"
+    return (
+        f"echo; echo {_SH} {nonce}; "
+        f'until test "x$p" = "x{_END_OF_PAYLOAD}"; do read -r p || break; done; eval "$(cat)"; '
+        f"command -v cat >/dev/null || {nothing} no Python 3.6 or later, and no cat; {nothing}; exit 127"
     )
 
 
@@ -86,13 +101,25 @@ class AgentConversation:
 
     With a become password it waits: the password goes out once, when it is asked for, and the agent only when
     the command says that it has become the user. So the password never reaches the agent's stdin.
+    A host that says it has no Python is sent what `sh_payload` makes, once, if it is given.
     """
 
-    def __init__(self, host: Host, nonce: str, payload: bytes, max_output: int = MAX_OUTPUT) -> None:
+    def __init__(
+        self,
+        host: Host,
+        nonce: str,
+        payload: bytes,
+        max_output: int = MAX_OUTPUT,
+        *,
+        sh_payload: Callable[[], bytes] | None = None,
+    ) -> None:
         pinned = host.agent_path is not None  # then no password is sent: it would be the agent's stdin
         become = host.become if asks_password(host.become) and not pinned else None
         self._password = become.password if become else None
-        self._payload = payload
+        self._agent = Say(payload if pinned else _measured(payload), eof=pinned or sh_payload is None)
+        self._sh_payload = sh_payload
+        self._without_python = f"\n{_SH} {nonce}\n".encode()
+        self._last_heard = b"\n"  # of stdout, as much as the mark above may begin in
         self._max_output = max_output
         self._asked = Asked(become.method if become else "", nonce)
         self._ready = f"\n{READY} {nonce}\n".encode()
@@ -102,10 +129,10 @@ class AgentConversation:
 
     def start(self) -> Say:
         """The agent at once, unless a password may be asked for first."""
-        return Say() if self._waiting else Say(self._payload, eof=True)
+        return Say() if self._waiting else self._agent
 
     def heard(self, stream: Stream, data: bytes) -> Say:
-        """Answers the prompt and the ready mark.
+        """Answers the prompt, the ready mark and the word that there is no Python.
 
         Raises OutputError when the host talks too much, BecomeError when it asks in vain.
         """
@@ -115,14 +142,29 @@ class AgentConversation:
         if self._sizes[stream] > limit:
             raise OutputError(f"more than {limit} bytes on {stream.value}")
         if not self._waiting:
-            return Say()
+            return self._instead(data) if stream is Stream.STDOUT else Say()
         self._heard[stream] += data
-        if self._ready in b"\n" + self._heard[Stream.STDOUT]:
+        _, ready, after = (b"\n" + self._heard[Stream.STDOUT]).partition(self._ready)
+        if ready:
             self._waiting = False
-            return Say(self._payload, eof=True)
+            instead = self._instead(after)  # it may have come in one piece with the ready mark
+            return Say(self._agent.data + instead.data, eof=self._agent.eof or instead.eof)
         if self._password and self._asked.wants_password(bytes(self._heard[Stream.STDERR])):
             return Say(self._password.reveal().encode() + b"\n")
         return Say()
+
+    def _instead(self, data: bytes) -> Say:
+        """What goes out in the agent's place, which ends stdin: at most once."""
+        heard = self._last_heard + data
+        self._last_heard = heard[1 - len(self._without_python) :]
+        if self._sh_payload is None or self._without_python not in heard:
+            return Say()
+        return Say(self._sh_payload(), eof=True)
+
+
+def _measured(payload: bytes) -> bytes:
+    """With its length before it, and a line behind it by which a shell knows where it ended."""
+    return b"%d\n%b\n%b\n" % (len(payload), payload, _END_OF_PAYLOAD.encode())
 
 
 # ---------------------------------------------------------------- the answer
@@ -169,8 +211,11 @@ def _agent_error(body: bytes) -> str:
 
 
 def _why_no_frame(nonce: str, reply: Reply) -> HostError:
-    if reply.exit_status == 127 and f"{_NO_INTERPRETER} {nonce}".encode() in reply.stdout:
-        return InterpreterError("no Python >= 3.6 found (set ansible_python_interpreter to name one)")
+    without = re.search(rf"^{_NO_INTERPRETER} {nonce}(?: (.+))?$".encode(), reply.stdout, re.MULTILINE)
+    if without and reply.exit_status == 127:
+        lacking = visible((without[1] or b"").decode("ascii", "replace"))[:_QUOTED]
+        lacking = lacking or "no Python >= 3.6 found"
+        return InterpreterError(f"{lacking} (set ansible_python_interpreter to name one)")
     if pinned := _why_no_pinned(nonce, reply):
         return pinned
     if reason := refused(nonce, reply.stderr):

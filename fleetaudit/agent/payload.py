@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass, fields
 from functools import cache
@@ -63,7 +64,7 @@ def agent_sha256() -> str:
 
 
 def build(config: AgentConfig) -> bytes:
-    """The program for one host, to be fed to `python3 -I -S -`."""
+    """The program for one host, for `python3 -I -S`."""
     usual = AgentConfig(config.nonce)  # what the agent takes for granted
     asked = {item.name: getattr(config, item.name) for item in fields(config)}
     values = {name: value for name, value in asked.items() if value != getattr(usual, name)}
@@ -71,6 +72,19 @@ def build(config: AgentConfig) -> bytes:
     with _packing:  # the threads of a fleet all begin here at once, and one packing is enough
         packed = _packed_agent()
     return f"FLEETAUDIT = {values!a}\n".encode("ascii") + packed
+
+
+def build_sh(config: AgentConfig) -> bytes:
+    """What a host without Python is sent instead, for its sh. It tells of no command lines."""
+    source = sh_script()
+    told = {
+        "NONCE": config.nonce,
+        "VERSION": __version__,
+        "SHA256": hashlib.sha256(source).hexdigest(),
+        "SECONDS": str(math.ceil(config.budget_seconds)),
+        "MIB": str(config.budget_mib),
+    }
+    return "".join(f"FLEETAUDIT_{name}={value}\n" for name, value in told.items()).encode("ascii") + source
 
 
 def script() -> bytes:

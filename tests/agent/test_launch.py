@@ -98,8 +98,8 @@ def test_the_first_interpreter_that_is_new_enough_runs_it(tmp_path: Path) -> Non
     assert census(HOST, "/bin/sh", str(tmp_path))["processes"] is not None
 
 
-@pytest.mark.parametrize("interpreter", [None, "/no/such/python", "it's; touch /tmp/no $(reboot)"])
-def test_no_interpreter_is_said(tmp_path: Path, interpreter: str | None) -> None:
+@pytest.mark.parametrize("interpreter", ["/no/such/python", "it's; touch /tmp/no $(reboot)"])
+def test_no_interpreter_is_said(tmp_path: Path, interpreter: str) -> None:
     (tmp_path / "sh").symlink_to("/bin/sh")
     with pytest.raises(InterpreterError, match=r"no Python >= 3\.6"):
         census(replace(HOST, interpreter=interpreter), "/bin/sh", str(tmp_path))
@@ -198,7 +198,7 @@ def test_the_password_goes_out_once_and_the_agent_after_it() -> None:
         "not a line of its own"
     )
     assert talk.heard(Stream.STDOUT, f"FLEETAUDIT-READY {NONCE}".encode()) == Say()
-    assert talk.heard(Stream.STDOUT, b"\n") == Say(b"agent", eof=True)
+    assert talk.heard(Stream.STDOUT, b"\n") == Say(b"5\nagent\n#\n", eof=True)
     assert talk.heard(Stream.STDERR, f"FLEETAUDIT-PASSWORD {NONCE}:".encode()) == Say(), (
         "never into the agent's stdin"
     )
@@ -206,7 +206,26 @@ def test_the_password_goes_out_once_and_the_agent_after_it() -> None:
 
 def test_without_a_password_the_agent_goes_out_at_once() -> None:
     for host in (HOST, asking(None), replace(HOST, become=Become("doas"))):
-        assert AgentConversation(host, NONCE, b"agent").start() == Say(b"agent", eof=True)
+        assert AgentConversation(host, NONCE, b"agent").start() == Say(b"5\nagent\n#\n", eof=True)
+        assert AgentConversation(host, NONCE, b"agent", sh_payload=bytes).start() == Say(b"5\nagent\n#\n")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_host_that_has_no_python_is_sent_the_sh_agent_once(size: int) -> None:
+    talk = AgentConversation(HOST, NONCE, b"agent", sh_payload=lambda: b"sh agent")
+    talk.start()
+    said = f"welcome FLEETAUDIT-SH {NONCE}\nFLEETAUDIT-SH other\n\nFLEETAUDIT-SH {NONCE}\n".encode()
+    pieces = [said[at : at + size] for at in range(0, len(said), size)]
+    answers = [talk.heard(Stream.STDERR, said), *(talk.heard(Stream.STDOUT, piece) for piece in pieces)]
+    assert answers[:-1] == [Say()] * len(pieces)
+    assert answers[-1] == Say(b"sh agent", eof=True)
+    assert talk.heard(Stream.STDOUT, b"\nmore\n") == Say()
+
+
+def test_no_python_may_be_told_in_one_piece_with_the_ready_mark() -> None:
+    talk = AgentConversation(asking("sesame"), NONCE, b"agent", sh_payload=lambda: b"sh agent")
+    told = f"FLEETAUDIT-READY {NONCE}\n\nFLEETAUDIT-SH {NONCE}\n".encode()
+    assert talk.heard(Stream.STDOUT, told) == Say(b"5\nagent\n#\nsh agent", eof=True)
 
 
 @pytest.mark.parametrize(

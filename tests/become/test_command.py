@@ -273,7 +273,8 @@ def test_all_that_follows_the_password_is_the_agents_byte_for_byte(tmp_path: Pat
     payload = bytes(range(256)) * 300
     reply = hold(command(host, NONCE), AgentConversation(host, NONCE, payload))
     assert reply.exit_status == 7
-    assert reply.stdout == b"\nFLEETAUDIT-READY n0nce-1\n" + payload[::-1]
+    sent = b"%d\n%b\n#\n" % (len(payload), payload)
+    assert reply.stdout == b"\nFLEETAUDIT-READY n0nce-1\n" + sent[::-1]
     assert "p\u00e4ss".encode() not in reply.stderr
 
 

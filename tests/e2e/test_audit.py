@@ -31,9 +31,9 @@ rules:
 LIAR = """\
 #!{python}
 import hashlib, re, sys
-if "-c" in sys.argv:
+if "exit" in sys.argv[-1]:
     sys.exit(0)
-source = sys.stdin.read()
+source = sys.stdin.read(int(sys.stdin.readline()))
 nonce = re.search(r"'nonce': '([^']+)'", source).group(1)
 def frame(body, length=None, digest=None, nonce=nonce):
     digest = digest or hashlib.sha256(body).hexdigest()
