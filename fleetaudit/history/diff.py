@@ -133,6 +133,9 @@ def _exchanged(old: Endpoint, new: Endpoint, before: Normal, after: Normal) -> l
     certain = _ALL_KNOWN.issuperset(old.states) and _ALL_KNOWN.issuperset(new.states)
     where = endpoint_words(new)
     found = _leaks(was, now, new)
+    still = {(it.exe, it.user) for it in now}
+    gone = [it for it in was if it.inherited in _LEAKED and (it.exe, it.user) not in still]
+    found += [Change("owner changed", where, holder_words([it]), "gone", after.complete) for it in gone]
     calm_was = [it for it in was if it.inherited not in _LEAKED]
     calm_now = [it for it in now if it.inherited not in _LEAKED]
     before_exes, after_exes = {it.exe for it in calm_was}, {it.exe for it in calm_now}

@@ -97,7 +97,11 @@ def test_newly_leaked_is_told_as_that_and_not_as_another_owner() -> None:
     before = normal([socket(8080, (80,))], {80: process()})
     after = normal([socket(8080, (80, 81))], {80: process(), 81: process(SHELL, ppid=80)})
     assert words(before, after) == ["newly leaked: tcp 0.0.0.0:8080  to dash (www-data, leak)"]
-    assert words(after, before) == []  # the socket is whole again
+    assert words(after, before) == ["owner changed: tcp 0.0.0.0:8080  dash (www-data, leak) → gone"]
+    unseen = normal([socket(8080, (80,))], {80: process()}, gaps=["hidden_holders"])
+    assert words(after, unseen) == [
+        "owner changed: tcp 0.0.0.0:8080  dash (www-data, leak) → gone  (seen in part)"
+    ]
     assert words(EMPTY, after)[0].startswith("newly leaked")
 
 
