@@ -13,15 +13,15 @@ from typing import Any
 
 INTERPRETER = """\
 #!/bin/sh
-case "$*" in *-c*) exit 0;; esac
+case "$*" in *exit*) exit 0;; esac
 exec '{python}' -I -S '{folder}/answer.py'
 """
 
-# Reads the agent's first line, which configures it, and answers as an agent would.
+# Reads the agent's length and its first line, which configures it, and answers as an agent would.
 ANSWER = """\
 import hashlib, os, re, sys, time
 folder = os.path.dirname(sys.argv[0])
-config = sys.stdin.readline()
+_, config = sys.stdin.readline(), sys.stdin.readline()
 nonce, name = (re.search("'%s': '([^']+)'" % key, config).group(1) for key in ("nonce", "name"))
 asked = os.open(folder + "/asked", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 os.write(asked, (name + "\\n").encode())

@@ -106,7 +106,8 @@ class Login(paramiko.ServerInterface):
 
     def execute(self, channel: paramiko.Channel) -> None:
         with contextlib.suppress(OSError, EOFError):
-            while channel.recv(4096):  # ends after the reply to `exec`, which must not come behind our answer
+            # Ends after the reply to `exec`, which must not come behind our answer: at the end of the agent.
+            while (data := channel.recv(4096)) and not data.endswith(b"\n#\n"):
                 pass
             channel.sendall(self.answer)
             channel.send_exit_status(0)
