@@ -41,10 +41,10 @@ imports: $(VENV)/.installed-dev
 wheel-smoke: $(VENV)/.installed-dev
 	$(BIN)/python tests/wheel_smoke.py
 
-# After a change of agent.py or packing.py; a test sees that it was not forgotten.
+# After a change of agent.py, agent_bpf.py or packing.py; a test sees that it was not forgotten.
 agent: $(VENV)/.installed
 	$(BIN)/python -c 'from pathlib import Path; from fleetaudit.agent import payload; \
-	  Path(payload.__file__).with_name("agent.packed").write_bytes(payload.packed_file())'
+	  [Path(payload.__file__).with_name(name).write_bytes(data) for name, data in payload.packed_files().items()]'
 
 agent-size: $(VENV)/.installed
 	@$(BIN)/python -c 'from fleetaudit.agent.payload import AgentConfig, agent_source, build; \

@@ -119,6 +119,8 @@ class Secret:
 # ---------------------------------------------------------------- targets
 
 PINNED_AGENT = "/usr/local/libexec/fleetaudit-agent"  # where `fleetaudit agent install` puts it
+# How the agent looks for owners: /proc, or BPF where the kernel lets it, and /proc elsewhere.
+AGENT_MODES: Final = ("walk", "bpf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Host:
 
     `jumps` are passed from the first to the last; `proxy_command` is run on this machine instead, its
     standard streams being the connection. A host has one of the two at most. `agent_path` is the pinned agent
-    there, which then is all that is run; None: the agent is sent.
+    there, which then is all that is run; None: the agent is sent, `agent_mode` (see `AGENT_MODES`) with it.
     """
 
     name: str
@@ -176,6 +178,7 @@ class Host:
     jumps: tuple[Jump, ...] = ()
     proxy_command: str | None = None
     agent_path: str | None = None
+    agent_mode: str = "walk"
 
 
 # ---------------------------------------------------------------- snapshots

@@ -67,7 +67,8 @@ class Options:
     the passphrase of a key file or from a host at login, and returns a Secret, or None for no answer;
     without it nobody is asked. `argv` is redacted, full or none: what of command lines leaves a host;
     `agent_seconds` of CPU and `agent_mib` of memory are what the agent may use there. `agent_path`,
-    "pinned" or a path there, is an installed agent to run instead of sending one.
+    "pinned" or a path there, is an installed agent to run instead of sending one; `agent_mode` is walk (the
+    default) or bpf, which a pinned agent takes no notice of.
 
     Raises ConfigError, with every mistake, for a value that cannot be used.
     """
@@ -97,6 +98,7 @@ class Options:
     agent_seconds: float = 30
     agent_mib: int = 1024
     agent_path: str | None = None
+    agent_mode: str | None = None
 
     def __post_init__(self) -> None:
         problems = [Problem(f"{name}: {what}") for name, what in self._mistakes()]
@@ -124,11 +126,12 @@ class Options:
             become_password=self.become_password,
             boundary=Boundary(self.boundary) if self.boundary else None,
             agent_path=PINNED_AGENT if self.agent_path == "pinned" else self.agent_path,
+            agent_mode=self.agent_mode,
         )
 
-    def agent(self, nonce: str, name: str | None = None) -> AgentConfig:
+    def agent(self, nonce: str, name: str | None = None, mode: str = "walk") -> AgentConfig:
         """What the agent is told on one host."""
-        return AgentConfig(nonce, name, self.argv, self.agent_seconds, self.agent_mib)
+        return AgentConfig(nonce, name, self.argv, self.agent_seconds, self.agent_mib, mode=mode)
 
     def pace(self, targets: int) -> Pace:
         """How fast a run over so many targets goes on."""
@@ -185,6 +188,7 @@ class Options:
             "serial": lambda: self.serial is None or parse_share(str(self.serial)),
             "agent_path": lambda: self.agent_path in (None, "pinned") or plain_path(str(self.agent_path)),
             "argv, agent_seconds, agent_mib": lambda: self.agent("none"),
+            "agent_mode": lambda: self.agent("none", mode=self.agent_mode or "walk"),
         }
         for name, check in checks.items():
             try:
@@ -249,7 +253,7 @@ def asking(
     pace = options.pace(len(hosts) if targets is None else targets)
 
     def conversation(host: Host, nonce: str) -> Conversation:
-        config = options.agent(nonce, host.name)
+        config = options.agent(nonce, host.name, host.agent_mode)
         if host.agent_path is not None:
             return AgentConversation(host, nonce, tell(config))
         return AgentConversation(host, nonce, build(config), sh_payload=partial(build_sh, config))

@@ -20,7 +20,7 @@ from typing import Final
 
 from fleetaudit import __version__
 from fleetaudit.agent.becoming import check, program_of
-from fleetaudit.agent.payload import AgentConfig, agent_source, check_nonce
+from fleetaudit.agent.payload import MAIN, AgentConfig, agent_source, check_nonce
 from fleetaudit.errors import BecomeError, OutputError
 from fleetaudit.model import Host
 from fleetaudit.text import plain_path, visible
@@ -30,7 +30,7 @@ PINNED_PYTHON: Final = "/usr/bin/python3"
 NO_AGENT: Final = "FLEETAUDIT-NO-AGENT"
 PINNED_MARK: Final = "FLEETAUDIT-PINNED"
 
-_MAIN: Final = b'\n\nif __name__ == "__main__":\n    main()\n'
+_UNTOLD: Final = ("name", "mode")  # a pinned agent walks
 # useradd(8): names of users; with % of groups, as sudoers(5) has them.
 _USER: Final = re.compile(r"%?[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
 _SHEBANG_BYTES: Final = 127  # BINPRM_BUF_SIZE before Linux 5.1
@@ -46,11 +46,11 @@ def executable(python: str = PINNED_PYTHON) -> bytes:
     if len(shebang) > _SHEBANG_BYTES:
         raise ValueError(f"the path of the interpreter is too long for a #! line: {python}")
     source = agent_source()
-    if not source.endswith(_MAIN):
+    if not source.endswith(MAIN):
         raise ValueError("agent.py does not end by calling main()")
     end = f'\n\nif __name__ == "__main__":\n    FLEETAUDIT = be_told({__version__!a})\n    main()\n'
     told = files("fleetaudit.agent").joinpath("told.py").read_bytes()
-    return b"".join((shebang, source[: -len(_MAIN)], b"\n\n", told.rstrip(), b"\n", end.encode("ascii")))
+    return b"".join((shebang, source[: -len(MAIN)], b"\n\n", told.rstrip(), b"\n", end.encode("ascii")))
 
 
 def executable_sha256(python: str = PINNED_PYTHON) -> str:
@@ -61,7 +61,7 @@ def executable_sha256(python: str = PINNED_PYTHON) -> str:
 def tell(config: AgentConfig) -> bytes:
     """What a pinned agent is told on its stdin: one line. Only what differs from its own defaults."""
     usual = AgentConfig(config.nonce)
-    told = {item.name: getattr(config, item.name) for item in fields(config) if item.name != "name"}
+    told = {item.name: getattr(config, item.name) for item in fields(config) if item.name not in _UNTOLD}
     values = {name: value for name, value in told.items() if value != getattr(usual, name)}
     return json.dumps({"nonce": config.nonce, **values}).encode("ascii") + b"\n"
 

@@ -11,7 +11,7 @@ import click
 
 from fleetaudit.agent.payload import ARGV_MODES, AgentConfig
 from fleetaudit.escalation import METHODS
-from fleetaudit.model import Boundary, Severity
+from fleetaudit.model import AGENT_MODES, Boundary, Severity
 from fleetaudit.pacing import parse_share
 from fleetaudit.transport.options import HostKeyChecking
 
@@ -64,6 +64,7 @@ class Connecting:
     argv: str
     agent_budget: str
     agent_path: str | None
+    agent_mode: str | None
     list_hosts: bool
     progress: str | None
     verbose: int
@@ -310,6 +311,12 @@ CONNECTION = _all(
         "--agent-path",
         metavar="pinned|PATH",
         help="Run the agent installed there and send none, where the inventory does not say.",
+    ),
+    click.option(
+        "--agent-mode",
+        type=click.Choice(AGENT_MODES),
+        help="How the agent looks for owners, where the inventory does not say: bpf costs less on hosts with "
+        "very many descriptors, and has risks (docs/agent.md).  [default: walk]",
     ),
     click.option(
         "--progress",

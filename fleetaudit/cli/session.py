@@ -124,4 +124,5 @@ def _options(given: Connecting, *, ask: bool = False) -> Options:
         agent_seconds=budget.budget_seconds,
         agent_mib=budget.budget_mib,
         agent_path=given.agent_path,
+        agent_mode=given.agent_mode,
     )

@@ -46,6 +46,7 @@ class Overrides:
     transport: str | None = None
     boundary: Boundary | None = None
     agent_path: str | None = None
+    agent_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Stated:
     jumps: tuple[Jump, ...] = ()
     proxy_command: str | None = None
     agent_path: str | None = None  # "": the agent is sent, whatever the command line says
+    agent_mode: str | None = None
     groups: tuple[str, ...] = ()
     variables: Mapping[str, object] = field(default_factory=lambda: NO_MAPPING)
     place: Place | None = None
@@ -95,6 +97,7 @@ def apply(stated: Stated, overrides: Overrides) -> Host:
         jumps=stated.jumps,
         proxy_command=stated.proxy_command,
         agent_path=(overrides.agent_path if stated.agent_path is None else stated.agent_path) or None,
+        agent_mode=stated.agent_mode or overrides.agent_mode or "walk",
         context=HostContext(stated.groups, stated.variables, boundary),
     )
 

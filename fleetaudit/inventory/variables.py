@@ -18,7 +18,7 @@ from fleetaudit.escalation import PASSWORDLESS
 from fleetaudit.inventory import ssh_args
 from fleetaudit.inventory.base import BECOME_METHODS, Mistake, Stated
 from fleetaudit.inventory.tree import Member, Variable
-from fleetaudit.model import PINNED_AGENT, Boundary, Secret
+from fleetaudit.model import AGENT_MODES, PINNED_AGENT, Boundary, Secret
 from fleetaudit.text import plain_path, visible
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "interpreter": ("ansible_python_interpreter",),
     "boundary": ("fleetaudit_boundary",),
     "agent_path": ("fleetaudit_agent",),
+    "agent_mode": ("fleetaudit_agent_mode",),
     "ssh_args": _SSH_ARGS,
     "policy_vars": ("policy_vars",),
 }
@@ -144,6 +145,7 @@ def state(member: Member, home: str, method: str = "sudo") -> tuple[Stated, tupl
         jumps=way.jumps,
         proxy_command=way.proxy_command,
         agent_path=reader.get("agent_path", _agent),
+        agent_mode=reader.get("agent_mode", _one_of(AGENT_MODES)),
         groups=member.groups,
         variables=reader.for_policies(),
         place=member.place,

@@ -17,6 +17,7 @@ from fleetaudit.snapshot import decode
 
 Document = dict[str, Any]
 NONCE = "t-1"
+MODES = ["walk"]  # of the agent: the last one
 VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 # Becomes nobody only after the imports, so that an interpreter that only root may read serves as well.
 AS_NOBODY = (
@@ -43,7 +44,7 @@ def interpreters() -> list[str]:
 
 def take_census(prefix: Sequence[str] = (), interpreter: Sequence[str] = (), **config: Any) -> Document:
     program = [*prefix, *(interpreter or (sys.executable, "-I", "-S", "-"))]
-    payload = build(AgentConfig(nonce=NONCE, **config))
+    payload = build(AgentConfig(nonce=NONCE, mode=MODES[-1], **config))
     done = subprocess.run(program, input=payload, capture_output=True, timeout=60, check=False)
     body = read_frame(NONCE, Reply(done.returncode, done.stdout, done.stderr))
     decode(body)  # every document is a valid snapshot

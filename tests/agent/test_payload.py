@@ -305,11 +305,11 @@ def test_the_loaders_names_are_not_the_programs() -> None:
     assert f"line {source.count(chr(10)) + 3}, in <module>".encode() in reply.stderr
 
 
-def test_the_package_has_the_agent_packed() -> None:
+def test_the_package_has_the_agents_packed() -> None:
     """Compared unpacked: another zlib may press the same into other bytes."""
-    kept = Path(payload.__file__).with_name("agent.packed").read_bytes()
-    assert unpacked(kept) == unpacked(payload.packed_file()), "run `make agent`"
-    assert kept.splitlines()[0] == b"# " + payload.agent_sha256().encode(), "run `make agent`"
+    for name, packed in payload.packed_files().items():
+        kept = Path(payload.__file__).with_name(name).read_bytes()
+        assert unpacked(kept) == unpacked(packed), "run `make agent`"
 
 
 def unpacked(file: bytes) -> bytes:
@@ -327,12 +327,21 @@ def unpacked(file: bytes) -> bytes:
 
 def test_another_source_is_not_sent_as_it_was_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = payload.agent_source() + b"# another\nanother = 1\n"
-    monkeypatch.setattr(payload, "agent_source", lambda: changed)
-    monkeypatch.setattr(payload, "agent_sha256", lambda: "0" * 64)
-    assert payload._packed_agent.__wrapped__() == packing.pack(changed.decode())
+    monkeypatch.setattr(payload, "agent_source", lambda mode: changed)
+    monkeypatch.setattr(payload, "agent_sha256", lambda mode="walk": "0" * 64)
+    assert payload._packed_agent.__wrapped__("walk") == packing.pack(changed.decode())
     monkeypatch.undo()
     kept = Path(payload.__file__).with_name("agent.packed").read_bytes()
-    assert payload._packed_agent.__wrapped__() == kept.partition(b"\n")[2]
+    assert payload._packed_agent.__wrapped__("walk") == kept.partition(b"\n")[2]
+
+
+def test_the_accelerator_is_put_in_whole() -> None:
+    source = payload.agent_source("bpf")
+    assert source.count(b"WALKS.append(IteratedWalk)") == 1
+    assert b"import fleetaudit" not in source
+    assert b"from fleetaudit" not in source
+    assert source.endswith(payload.MAIN)
+    assert len(payload.build(payload.AgentConfig(NONCE, mode="bpf"))) < 32 << 10
 
 
 def test_what_is_sent_stays_small() -> None:
@@ -356,7 +365,7 @@ def test_a_fleet_packs_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return pack(source)
 
     monkeypatch.setattr(payload, "pack", counted)
-    monkeypatch.setattr(payload, "agent_sha256", lambda: "0" * 64)  # not that of agent.packed
+    monkeypatch.setattr(payload, "agent_sha256", lambda mode="walk": "0" * 64)  # not that of agent.packed
     payload._packed_agent.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         configs = [payload.AgentConfig(nonce=f"n{number}") for number in range(8)]

@@ -1,0 +1,451 @@
+"""The agent's accelerator: the kernel itself lists the descriptors of every task (BPF iterator, Linux 5.8).
+
+`--agent-mode bpf` puts this behind agent.py, before its call of main(), without the import of the agent's
+names. The iterator names process, thread, descriptor and inode of every socket, every io_uring and every
+namespace that is held open; all that is read of these, and whether they are still there, comes through the
+pinned directory in /proc as in the walk. So a wrong answer of the iterator can hide an owner and never invent
+one. Hence it is not trusted until it has found descriptors of our own, in every pass.
+
+The offsets in kernel structures come from BTF (Documentation/bpf/btf.rst). For Python 3.6 and later.
+"""
+
+import _socket
+import errno
+import posix
+import sys
+from _struct import iter_unpack, pack, unpack_from
+
+from fleetaudit.agent.agent import (
+    BROKEN,
+    INITIAL_PID_NAMESPACE,
+    RING,
+    WALKS,
+    Budget,
+    Coverage,
+    Describer,
+    StructError,
+    Walk,
+    is_initial,
+)
+
+BTF_FILE = "/sys/kernel/btf/vmlinux"
+BTF_LIMIT = 64 << 20  # bytes
+BTF_MAGIC = 0xEB9F
+# Numbers of bpf(2): asm/unistd.h by machine.
+BPF_CALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "s390x": 351, "ppc64le": 361}
+PROG_LOAD, LINK_CREATE, ITER_CREATE = 5, 28, 33  # enum bpf_cmd, linux/bpf.h
+TRACING, TRACE_ITER = 26, 28  # enum bpf_prog_type, enum bpf_attach_type
+PROBE_READ_KERNEL, SEQ_WRITE = 113, 127  # helpers, linux/bpf.h
+LOG_BYTES = 1 << 16
+WORTH_IT = 16  # processes; fewer are looked into one by one
+CHUNK = 1 << 18
+# Inode numbers of namespaces: from the fixed ones of the first namespaces on, linux/nsfs.h, linux/proc_fs.h.
+FIRST_SPACE, LAST_SPACE = 0xEF, 0xFF  # in units of 2**24
+SOCKET_MODE, TYPE_MASK = 0o140000, 0o170000
+# What a name begins with in the kernel's list of them: "[io_uring]", and "[eventpoll]" for the check.
+RING_NAME, POLL_NAME = b"[io_urin", b"[eventpo"
+
+BTF_STRUCT, BTF_UNION, BTF_FUNC = 4, 5, 12
+# Bytes behind the head of a type, by kind: for each of its members, and once. docs: btf.rst, 2.2.
+BTF_EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
+BTF_ONCE = {1: 4, 3: 12, 14: 4, 17: 4}
+
+
+class Refused(Exception):
+    """Why the iterator cannot be used here; its `code` is stable."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+# ---------------------------------------------------------------- BTF (bytes to values, no I/O)
+
+
+class Btf:
+    """Where the members of kernel structures are. Raises Refused for what is no BTF."""
+
+    def __init__(self, data: bytes, wanted: "tuple[str, ...]") -> None:
+        self.data = data
+        self.places = [0]  # of each type by its number
+        self.found: dict[str, tuple[int, int]] = {}  # number and place by name
+        if data[:3] != pack("=HB", BTF_MAGIC, 1) or len(data) < 24:
+            raise Refused("bpf_no_btf", BTF_FILE + " is no BTF of version 1")
+        head, start, size, words = unpack_from("=IIII", data, 4)
+        self.types, self.end, self.words = head + start, head + start + size, head + words
+        try:
+            self._read(wanted)
+        except StructError:
+            raise Refused("bpf_no_btf", BTF_FILE + " is cut short") from None
+
+    def _word(self, name: str) -> int:
+        """Where a name stands among the strings; below 0 if it does not."""
+        return int(self.data.find(b"\0" + name.encode() + b"\0", self.words) + 1 - self.words)
+
+    def _read(self, wanted: "tuple[str, ...]") -> None:
+        names = {self._word(name): name for name in wanted}
+        each = [BTF_EACH.get(kind, 0) for kind in range(32)]
+        once = [12 + BTF_ONCE.get(kind, 0) for kind in range(32)]
+        data, place, end, note = self.data, self.types, self.end, self.places.append
+        while place < end:
+            name, info = unpack_from("=II", data, place)
+            kind = info >> 24 & 31
+            if name in names and kind in (BTF_STRUCT, BTF_FUNC):
+                self.found.setdefault(names[name], (len(self.places), place))
+            note(place)
+            place += once[kind] + each[kind] * (info & 0xFFFF)
+
+    def number(self, name: str) -> int:
+        """The number of a type. Raises Refused."""
+        if name not in self.found:
+            raise Refused("bpf_no_iterator", f"this kernel's BTF has no {name}")
+        return self.found[name][0]
+
+    def offset(self, structure: str, *members: str) -> int:
+        """Of a member in bytes, through structures it holds: ("file", "f_path", "dentry"). Raises Refused."""
+        self.number(structure)
+        place, offset = self.found[structure][1], 0
+        for member in members:
+            found = self._member(place, self._word(member), 8)
+            if found is None:
+                raise Refused("bpf_no_btf", f"this kernel's BTF has no {structure}.{'.'.join(members)}")
+            bits, number = found
+            offset += bits // 8
+            place = self._plain(number)
+        return offset
+
+    def _member(self, place: int, word: int, depth: int) -> "tuple[int, int] | None":
+        """(offset in bits, type) of a member, which may stand in a nameless structure or union."""
+        _, info = unpack_from("=II", self.data, place)
+        if info >> 24 & 31 not in (BTF_STRUCT, BTF_UNION) or not depth:
+            return None
+        for index in range(info & 0xFFFF):
+            name, number, where = unpack_from("=III", self.data, place + 12 + 12 * index)
+            where = where & 0xFFFFFF if info >> 31 else where
+            if name == word:
+                return where, number
+            inner = None if name else self._member(self._plain(number), word, depth - 1)
+            if inner is not None:
+                return where + inner[0], inner[1]
+        return None
+
+    def _plain(self, number: int) -> int:
+        """The place of a type without typedef, const, volatile and restrict."""
+        for _ in range(16):
+            place = self.places[number] if number < len(self.places) else 0
+            _, info, number = unpack_from("=III", self.data, place)
+            if info >> 24 & 31 not in (8, 9, 10, 11):
+                return place
+        return 0
+
+
+# ---------------------------------------------------------------- the program (no I/O)
+
+
+class Assembly:
+    """Instructions of BPF with jumps to labels: Documentation/bpf/standardization/instruction-set.rst."""
+
+    def __init__(self) -> None:
+        self.code: list[tuple[int, int, int, int, int]] = []
+        self.jumps: list[tuple[int, str]] = []
+        self.labels: dict[str, int] = {}
+
+    def put(self, code: int, to: int, of: int = 0, offset: int = 0, value: int = 0) -> None:
+        """One instruction: opcode, destination and source register, offset, immediate."""
+        self.code.append((code, to, of, offset, value))
+
+    def jump(self, label: str, code: int = 0x05, to: int = 0, of: int = 0, value: int = 0) -> None:
+        """A jump, always or on a condition."""
+        self.jumps.append((len(self.code), label))
+        self.put(code, to, of, 0, value)
+
+    def label(self, name: str) -> None:
+        """Where jumps to this name lead."""
+        self.labels[name] = len(self.code)
+
+    def wide(self, to: int, value: bytes) -> None:
+        """A register to eight bytes as they stand in memory."""
+        low, high = unpack_from("=ii", value)
+        self.put(0x18, to, 0, 0, low)
+        self.put(0, 0, 0, 0, high)
+
+    def bytes(self) -> bytes:
+        """The program."""
+        for at, label in self.jumps:
+            code, to, of, _, value = self.code[at]
+            self.code[at] = (code, to, of, self.labels[label] - at - 1, value)
+        little = sys.byteorder == "little"
+        return b"".join(
+            pack("=BBhi", code, of << 4 | to if little else to << 4 | of, offset, value)
+            for code, to, of, offset, value in self.code
+        )
+
+
+def program(btf: Btf, pid: int) -> bytes:
+    """Writes inode, name, process, thread and descriptor of what is to be looked at; of `pid`, all."""
+    half, word, double = 0x69, 0x61, 0x79  # loads of 2, 4 and 8 bytes
+    inode, number = btf.offset("file", "f_inode"), btf.offset("inode", "i_ino")
+    group, thread = btf.offset("task_struct", "tgid"), btf.offset("task_struct", "pid")
+    it = Assembly()
+    it.put(0xBF, 6, 1)
+    it.put(double, 7, 6, btf.offset("bpf_iter__task_file", "task"))
+    it.jump("end", 0x15, 7)
+    it.put(double, 8, 6, btf.offset("bpf_iter__task_file", "file"))
+    it.jump("end", 0x15, 8)
+    it.put(double, 9, 8, inode)
+    it.jump("end", 0x15, 9)
+    it.put(0x7A, 10, 0, -32)  # no name
+    it.put(half, 1, 9, btf.offset("inode", "i_mode"))
+    it.put(0x57, 1, 0, 0, TYPE_MASK)
+    it.jump("emit", 0x15, 1, value=SOCKET_MODE)
+    it.put(double, 1, 8, btf.offset("file", "f_path", "dentry"))
+    it.jump("end", 0x15, 1)
+    it.put(double, 3, 1, btf.offset("dentry", "d_name", "name"))
+    it.put(0xBF, 1, 10)
+    it.put(0x07, 1, 0, 0, -32)
+    it.put(0xB7, 2, 0, 0, 8)
+    it.put(0x85, 0, 0, 0, PROBE_READ_KERNEL)
+    it.put(double, 1, 10, -32)
+    it.wide(2, RING_NAME)
+    it.jump("emit", 0x1D, 1, 2)
+    it.put(word, 1, 7, group)
+    it.jump("emit", 0x15, 1, value=pid)
+    it.put(double, 1, 9, number)
+    it.put(0x77, 1, 0, 0, 24)
+    it.jump("end", 0xA5, 1, value=FIRST_SPACE)
+    it.jump("end", 0x25, 1, value=LAST_SPACE)
+    it.label("emit")
+    it.put(double, 1, 9, number)
+    it.put(0x7B, 10, 1, -40)
+    for place, source, offset in (
+        (-24, 7, group),
+        (-20, 7, thread),
+        (-16, 6, btf.offset("bpf_iter__task_file", "fd")),
+    ):
+        it.put(word, 1, source, offset)
+        it.put(0x63, 10, 1, place)
+    it.put(0x62, 10, 0, -12)
+    it.put(double, 1, 6, btf.offset("bpf_iter__task_file", "meta"))
+    it.put(double, 1, 1, btf.offset("bpf_iter_meta", "seq"))
+    it.put(0xBF, 2, 10)
+    it.put(0x07, 2, 0, 0, -40)
+    it.put(0xB7, 3, 0, 0, 32)
+    it.put(0x85, 0, 0, 0, SEQ_WRITE)
+    it.label("end")
+    it.put(0xB7, 0)
+    it.put(0x95, 0)
+    return it.bytes()
+
+
+STRUCTURES = (
+    "task_struct",
+    "file",
+    "path",
+    "inode",
+    "dentry",
+    "qstr",
+    "bpf_iter__task_file",
+    "bpf_iter_meta",
+)
+
+
+# ---------------------------------------------------------------- the kernel's list
+
+
+class Iterator:
+    """Descriptors of all tasks that are to be looked at, as often as asked. Raises Refused."""
+
+    def __init__(self, proc: str) -> None:
+        if not is_initial(proc, "pid", INITIAL_PID_NAMESPACE):
+            raise Refused("bpf_pid_namespace", "its process numbers are those of the first pid namespace")
+        self.ctypes = __import__("ctypes")
+        self.call_number = BPF_CALLS.get(posix.uname()[4])
+        if self.call_number is None:
+            raise Refused("bpf_refused", f"bpf(2) has no number known here on {posix.uname()[4]}")
+        self.libc = self.ctypes.CDLL(None, use_errno=True)
+        btf = Btf(read_btf(), (*STRUCTURES, "bpf_iter_task_file"))
+        self.pid = posix.getpid()
+        loaded = self._load(program(btf, self.pid), btf.number("bpf_iter_task_file"))
+        try:
+            self.link = self._bpf(LINK_CREATE, pack("=IIIIQQ", loaded, 0, TRACE_ITER, 0, 0, 0))
+        finally:
+            posix.close(loaded)
+        self.poll = __import__("select").epoll()
+        self.space = posix.open(proc + "/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+        self.witness = socket_of_unix().detach()
+        try:
+            self._be_seen()
+        except Refused:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Detach the program, which ends it."""
+        for handle in (self.link, self.space, self.witness):
+            posix.close(handle)
+        self.poll.close()
+
+    def _be_seen(self) -> None:
+        """Check it against a listener of our own, which nobody else ever sees."""
+        listener = socket_of_unix()
+        try:
+            listener.bind("")  # a name of the kernel's choice, gone with the socket: unix(7)
+            listener.listen(1)
+            self._check(self._rows(), listener.fileno())
+        except OSError as error:
+            raise Refused("bpf_refused", f"it could not be tried: {error.strerror}") from None
+        finally:
+            listener.close()
+
+    def rows(self) -> "list[tuple[int, bytes, int, int, int, int]]":
+        """(inode, beginning of the name, process, thread, descriptor, 0). Raises Refused."""
+        try:
+            found = self._rows()
+        except OSError as error:
+            raise Refused("bpf_refused", f"its list ended early: {error.strerror}") from None
+        self._check(found, self.witness)
+        return found
+
+    def _check(self, found: "list[tuple[int, bytes, int, int, int, int]]", socket: int) -> None:
+        ours = {row[4]: (row[0], row[1], row[3]) for row in found if row[2] == self.pid}
+        for fd, name in ((socket, None), (self.space, None), (self.poll.fileno(), POLL_NAME)):
+            inode, told, thread = ours.get(fd, (0, b"", 0))
+            if (inode, thread) != (posix.fstat(fd).st_ino, self.pid) or name not in (None, told):
+                raise Refused("bpf_untrue", "it does not list descriptors that are our own as they are")
+
+    def _rows(self) -> "list[tuple[int, bytes, int, int, int, int]]":
+        handle = self._bpf(ITER_CREATE, pack("=II", self.link, 0))
+        try:
+            pieces: list[bytes] = []
+            while True:
+                piece = posix.read(handle, CHUNK)
+                if not piece:
+                    return list(iter_unpack("=Q8sIIII", b"".join(pieces)))
+                pieces.append(piece)
+        except StructError:
+            raise OSError(errno.EIO, "half a row") from None
+        finally:
+            posix.close(handle)
+
+    def _load(self, code: bytes, target: int) -> int:
+        program, licence, log = (self.ctypes.create_string_buffer(size) for size in (code, b"GPL", LOG_BYTES))
+        address = self.ctypes.addressof
+        head = pack("=IIQQ", TRACING, len(code) // 8, address(program), address(licence))
+        rest = pack(
+            "=II16sIIIIQIIQIIII", 0, 0, b"fleetaudit", 0, TRACE_ITER, 0, 0, 0, 0, 0, 0, 0, target, 0, 0
+        )
+        try:
+            return self._bpf(PROG_LOAD, head + pack("=IIQ", 0, 0, 0) + rest)
+        except Refused as refused:
+            try:
+                return self._bpf(PROG_LOAD, head + pack("=IIQ", 1, LOG_BYTES, address(log)) + rest)
+            except Refused:
+                said = [line for line in log.value.decode("ascii", "replace").splitlines() if line.strip()]
+                words = [line for line in said if not line.startswith(("processed", "verification"))]
+                raise Refused(
+                    refused.code, f"{refused}; {words[-1][:200]}" if words else str(refused)
+                ) from None
+
+    def _bpf(self, command: int, attributes: bytes) -> int:
+        buffer = self.ctypes.create_string_buffer(attributes, len(attributes))
+        result = int(self.libc.syscall(self.call_number, command, buffer, len(attributes)))
+        if result < 0:
+            what = {PROG_LOAD: "loading the program", LINK_CREATE: "attaching it"}.get(command, "starting it")
+            raise Refused("bpf_refused", f"{what}: {posix.strerror(self.ctypes.get_errno())}")
+        return result
+
+
+def socket_of_unix() -> _socket.socket:
+    """One that nobody is told of."""
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+
+
+def read_btf() -> bytes:
+    """All of the kernel's own BTF. Raises Refused."""
+    try:
+        handle = posix.open(BTF_FILE, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise Refused("bpf_no_btf", f"{BTF_FILE}: {error.strerror}") from None
+    try:
+        pieces: list[bytes] = []
+        for _ in range(BTF_LIMIT >> 12):  # sysfs gives a page or more at a time
+            pieces.append(posix.read(handle, 1 << 20))
+            if not pieces[-1]:
+                return b"".join(pieces)
+        raise Refused("bpf_no_btf", f"{BTF_FILE} is larger than {BTF_LIMIT >> 20} MiB")
+    except OSError as error:
+        raise Refused("bpf_no_btf", f"{BTF_FILE}: {error.strerror}") from None
+    finally:
+        posix.close(handle)
+
+
+# ---------------------------------------------------------------- the walk by the list
+
+
+class IteratedWalk(Walk):
+    """The walk, which reads of most processes only the descriptors that the kernel's list names."""
+
+    def __init__(self, proc: str, coverage: Coverage, describer: Describer, budget: Budget) -> None:
+        super().__init__(proc, coverage, describer, budget)
+        self.named: dict[str, dict[str, list[str]]] | None = None  # descriptors by thread by process
+        self.iterator: Iterator | None = None
+        try:
+            self.iterator = Iterator(proc)
+            self.mode = "bpf"
+        except Refused as refused:
+            self._give_up(refused)
+        except (ImportError, AttributeError, *BROKEN) as error:
+            self._give_up(Refused("bpf_refused", f"{type(error).__name__}: {error}"))
+
+    def _give_up(self, refused: Refused) -> None:
+        if self.iterator is not None:
+            self.iterator.close()
+        self.iterator = None
+        self.mode = "walk"
+        self.coverage.reduced.append({"code": refused.code, "detail": f"bpf was not used: {refused}"})
+
+    def visit(self, pids: "list[str]", want: "set[str]") -> None:
+        """See `Walk.visit`."""
+        self.named = None
+        if self.iterator is not None and len(pids) >= WORTH_IT:
+            try:
+                self.named = self._names(self.iterator, want | {RING} | self.may_queue)
+            except Refused as refused:
+                self._give_up(refused)
+        super().visit(pids, want)
+
+    def _names(self, iterator: Iterator, wide: "set[str]") -> "dict[str, dict[str, list[str]]]":
+        """The descriptors to look at: those that are wanted, and those that no list has named yet."""
+        found: dict[str, dict[str, list[str]]] = {}
+        passed_over = self.strangers.listed - wide
+        passed_over.add(f"socket:[{posix.fstat(iterator.witness).st_ino}]")
+        for inode, name, pid, thread, fd, _ in iterator.rows():
+            if f"socket:[{inode}]" not in passed_over or name == RING_NAME:
+                found.setdefault(str(pid), {}).setdefault(str(thread), []).append(str(fd))
+        return found
+
+    def _visit(self, pid: str, want: "set[str]", wide: "set[str]") -> None:
+        if self.named is None:
+            super()._visit(pid, want, wide)
+            return
+        self.coverage.seen.add(pid)
+        tables = self.named.get(pid)
+        if tables is None:
+            return
+        try:
+            posix.chdir(f"{self.proc}/{pid}/fd")
+            hits = [(link, name, "") for link, name in self._links(pid, "", tables.pop(pid, []), wide)]
+            before = [pid]
+            for thread, names in tables.items():
+                if not any(self.tables.same(other, thread) for other in before):
+                    before = [pid, thread]
+                    prefix = f"../task/{thread}/fd/"
+                    hits += [(link, name, thread) for link, name in self._links(pid, prefix, names, wide)]
+            if hits:
+                self._record(pid, hits, want)
+        except OSError as error:
+            self.coverage.seen.discard(pid)
+            self.coverage.missed(pid, error)
+
+
+WALKS.append(IteratedWalk)
