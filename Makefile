@@ -53,6 +53,7 @@ agent-size: $(VENV)/.installed
 bench-agent: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m benchmarks.agent_cost $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.bpf_cost
 
 # What fleetaudit is measured against has an environment of its own: pyinfra wants an older paramiko. A peer
 # that cannot be installed is a row that says so.

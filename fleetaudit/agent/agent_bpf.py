@@ -13,7 +13,7 @@ import _socket
 import errno
 import posix
 import sys
-from _struct import iter_unpack, pack, unpack_from
+from _struct import pack, unpack_from
 
 from fleetaudit.agent.agent import (
     BROKEN,
@@ -39,6 +39,7 @@ PROBE_READ_KERNEL, SEQ_WRITE = 113, 127  # helpers, linux/bpf.h
 LOG_BYTES = 1 << 16
 WORTH_IT = 16  # processes; fewer are looked into one by one
 CHUNK = 1 << 18
+ROW = 32  # bytes that the program writes of each descriptor
 # Inode numbers of namespaces: from the fixed ones of the first namespaces on, linux/nsfs.h, linux/proc_fs.h.
 FIRST_SPACE, LAST_SPACE = 0xEF, 0xFF  # in units of 2**24
 SOCKET_MODE, TYPE_MASK = 0o140000, 0o170000
@@ -62,21 +63,30 @@ class Refused(Exception):
 # ---------------------------------------------------------------- BTF (bytes to values, no I/O)
 
 
+def step(info: int) -> int:
+    """How many words of four bytes a type takes, by the word with its kind and its number of members."""
+    kind = info >> 24 & 31
+    return 3 + (BTF_ONCE.get(kind, 0) + BTF_EACH.get(kind, 0) * (info & 0xFFFF)) // 4
+
+
 class Btf:
     """Where the members of kernel structures are. Raises Refused for what is no BTF."""
 
     def __init__(self, data: bytes, wanted: "tuple[str, ...]") -> None:
         self.data = data
         self.places = [0]  # of each type by its number
-        self.found: dict[str, tuple[int, int]] = {}  # number and place by name
+        self.found: dict[str, tuple[int, int]] = {}  # number, and place in words of four bytes, by name
         if data[:3] != pack("=HB", BTF_MAGIC, 1) or len(data) < 24:
             raise Refused("bpf_no_btf", BTF_FILE + " is no BTF of version 1")
-        head, start, size, words = unpack_from("=IIII", data, 4)
-        self.types, self.end, self.words = head + start, head + start + size, head + words
+        head, start, size, words, length = unpack_from("=IIIII", data, 4)
+        if max(head + start + size, head + words + length) > len(data):
+            raise Refused("bpf_no_btf", BTF_FILE + " is cut short")
+        self.words = head + words
+        self.types = memoryview(data)[head + start : head + start + size // 4 * 4].cast("I")
         try:
             self._read(wanted)
-        except StructError:
-            raise Refused("bpf_no_btf", BTF_FILE + " is cut short") from None
+        except (StructError, IndexError):
+            raise Refused("bpf_no_btf", BTF_FILE + " describes no types as it should") from None
 
     def _word(self, name: str) -> int:
         """Where a name stands among the strings; below 0 if it does not."""
@@ -84,16 +94,16 @@ class Btf:
 
     def _read(self, wanted: "tuple[str, ...]") -> None:
         names = {self._word(name): name for name in wanted}
-        each = [BTF_EACH.get(kind, 0) for kind in range(32)]
-        once = [12 + BTF_ONCE.get(kind, 0) for kind in range(32)]
-        data, place, end, note = self.data, self.types, self.end, self.places.append
+        types, place, end, note = self.types, 0, len(self.types), self.places.append
+        steps: dict[int, int] = {}
         while place < end:
-            name, info = unpack_from("=II", data, place)
-            kind = info >> 24 & 31
-            if name in names and kind in (BTF_STRUCT, BTF_FUNC):
-                self.found.setdefault(names[name], (len(self.places), place))
+            if types[place] in names and types[place + 1] >> 24 & 31 in (BTF_STRUCT, BTF_FUNC):
+                self.found.setdefault(names[types[place]], (len(self.places), place))
             note(place)
-            place += once[kind] + each[kind] * (info & 0xFFFF)
+            info = types[place + 1]
+            if info not in steps:
+                steps[info] = step(info)
+            place += steps[info]
 
     def number(self, name: str) -> int:
         """The number of a type. Raises Refused."""
@@ -116,11 +126,11 @@ class Btf:
 
     def _member(self, place: int, word: int, depth: int) -> "tuple[int, int] | None":
         """(offset in bits, type) of a member, which may stand in a nameless structure or union."""
-        _, info = unpack_from("=II", self.data, place)
+        info = self.types[place + 1]
         if info >> 24 & 31 not in (BTF_STRUCT, BTF_UNION) or not depth:
             return None
         for index in range(info & 0xFFFF):
-            name, number, where = unpack_from("=III", self.data, place + 12 + 12 * index)
+            name, number, where = self.types[place + 3 + 3 * index : place + 6 + 3 * index]
             where = where & 0xFFFFFF if info >> 31 else where
             if name == word:
                 return where, number
@@ -133,7 +143,7 @@ class Btf:
         """The place of a type without typedef, const, volatile and restrict."""
         for _ in range(16):
             place = self.places[number] if number < len(self.places) else 0
-            _, info, number = unpack_from("=III", self.data, place)
+            info, number = self.types[place + 1], self.types[place + 2]
             if info >> 24 & 31 not in (8, 9, 10, 11):
                 return place
         return 0
@@ -195,9 +205,11 @@ def program(btf: Btf, pid: int) -> bytes:
     it.put(double, 9, 8, inode)
     it.jump("end", 0x15, 9)
     it.put(0x7A, 10, 0, -32)  # no name
+    it.put(0x62, 10, 0, -12)
     it.put(half, 1, 9, btf.offset("inode", "i_mode"))
     it.put(0x57, 1, 0, 0, TYPE_MASK)
     it.jump("emit", 0x15, 1, value=SOCKET_MODE)
+    it.put(0x62, 10, 0, -12, 1)  # no socket
     it.put(double, 1, 8, btf.offset("file", "f_path", "dentry"))
     it.jump("end", 0x15, 1)
     it.put(double, 3, 1, btf.offset("dentry", "d_name", "name"))
@@ -224,7 +236,6 @@ def program(btf: Btf, pid: int) -> bytes:
     ):
         it.put(word, 1, source, offset)
         it.put(0x63, 10, 1, place)
-    it.put(0x62, 10, 0, -12)
     it.put(double, 1, 6, btf.offset("bpf_iter__task_file", "meta"))
     it.put(double, 1, 1, btf.offset("bpf_iter_meta", "seq"))
     it.put(0xBF, 2, 10)
@@ -252,6 +263,27 @@ STRUCTURES = (
 # ---------------------------------------------------------------- the kernel's list
 
 
+class Rows:
+    """What the program wrote, by column. There may be 100,000: no loop in Python."""
+
+    def __init__(self, data: bytes) -> None:
+        whole = len(data) // ROW * ROW
+        if whole < len(data):
+            raise ValueError("half a row")
+        self.data = data
+        long, short = memoryview(data).cast("Q"), memoryview(data).cast("I")
+        self.inodes = long[0::4].tolist()
+        self.pids, self.tids, self.fds, self.others = (short[place::8].tolist() for place in (4, 5, 6, 7))
+
+    def name(self, index: int) -> bytes:
+        """The first eight bytes of a file's name; zeros for a socket."""
+        return self.data[index * ROW + 8 : index * ROW + 16]
+
+    def links(self) -> "list[str]":
+        """What each descriptor reads as, if it is a socket's."""
+        return ("socket:[" + "]\nsocket:[".join(map(str, self.inodes)) + "]").split("\n")
+
+
 class Iterator:
     """Descriptors of all tasks that are to be looked at, as often as asked. Raises Refused."""
 
@@ -267,7 +299,12 @@ class Iterator:
         self.pid = posix.getpid()
         loaded = self._load(program(btf, self.pid), btf.number("bpf_iter_task_file"))
         try:
-            self.link = self._bpf(LINK_CREATE, pack("=IIIIQQ", loaded, 0, TRACE_ITER, 0, 0, 0))
+            self.link = self._attach(loaded, b"")
+            try:
+                # Linux 6.1: of one process only, struct bpf_iter_link_info.
+                self.own_link = self._attach(loaded, pack("=IIII", 0, self.pid, 0, 0))
+            except Refused:
+                self.own_link = self._attach(loaded, b"")
         finally:
             posix.close(loaded)
         self.poll = __import__("select").epoll()
@@ -281,7 +318,7 @@ class Iterator:
 
     def close(self) -> None:
         """Detach the program, which ends it."""
-        for handle in (self.link, self.space, self.witness):
+        for handle in (self.link, self.own_link, self.space, self.witness):
             posix.close(handle)
         self.poll.close()
 
@@ -291,41 +328,48 @@ class Iterator:
         try:
             listener.bind("")  # a name of the kernel's choice, gone with the socket: unix(7)
             listener.listen(1)
-            self._check(self._rows(), listener.fileno())
+            self._check(self._rows(self.own_link), listener.fileno())
         except OSError as error:
             raise Refused("bpf_refused", f"it could not be tried: {error.strerror}") from None
         finally:
             listener.close()
 
-    def rows(self) -> "list[tuple[int, bytes, int, int, int, int]]":
-        """(inode, beginning of the name, process, thread, descriptor, 0). Raises Refused."""
+    def rows(self) -> "Rows":
+        """What is to be looked at. Raises Refused."""
         try:
-            found = self._rows()
+            found = self._rows(self.link)
         except OSError as error:
             raise Refused("bpf_refused", f"its list ended early: {error.strerror}") from None
         self._check(found, self.witness)
         return found
 
-    def _check(self, found: "list[tuple[int, bytes, int, int, int, int]]", socket: int) -> None:
-        ours = {row[4]: (row[0], row[1], row[3]) for row in found if row[2] == self.pid}
+    def _check(self, found: "Rows", socket: int) -> None:
+        ours = {}
+        for index in [index for index, pid in enumerate(found.pids) if pid == self.pid]:
+            ours[found.fds[index]] = (found.inodes[index], found.tids[index], found.name(index))
         for fd, name in ((socket, None), (self.space, None), (self.poll.fileno(), POLL_NAME)):
-            inode, told, thread = ours.get(fd, (0, b"", 0))
+            inode, thread, told = ours.get(fd, (0, 0, b""))
             if (inode, thread) != (posix.fstat(fd).st_ino, self.pid) or name not in (None, told):
                 raise Refused("bpf_untrue", "it does not list descriptors that are our own as they are")
 
-    def _rows(self) -> "list[tuple[int, bytes, int, int, int, int]]":
-        handle = self._bpf(ITER_CREATE, pack("=II", self.link, 0))
+    def _rows(self, link: int) -> "Rows":
+        handle = self._bpf(ITER_CREATE, pack("=II", link, 0))
         try:
             pieces: list[bytes] = []
             while True:
                 piece = posix.read(handle, CHUNK)
                 if not piece:
-                    return list(iter_unpack("=Q8sIIII", b"".join(pieces)))
+                    return Rows(b"".join(pieces))
                 pieces.append(piece)
-        except StructError:
+        except ValueError:
             raise OSError(errno.EIO, "half a row") from None
         finally:
             posix.close(handle)
+
+    def _attach(self, loaded: int, only: bytes) -> int:
+        buffer = self.ctypes.create_string_buffer(only, max(len(only), 1))
+        address = self.ctypes.addressof(buffer) if only else 0
+        return self._bpf(LINK_CREATE, pack("=IIIIQQ", loaded, 0, TRACE_ITER, 0, address, len(only)))
 
     def _load(self, code: bytes, target: int) -> int:
         program, licence, log = (self.ctypes.create_string_buffer(size) for size in (code, b"GPL", LOG_BYTES))
@@ -419,9 +463,13 @@ class IteratedWalk(Walk):
         found: dict[str, dict[str, list[str]]] = {}
         passed_over = self.strangers.listed - wide
         passed_over.add(f"socket:[{posix.fstat(iterator.witness).st_ino}]")
-        for inode, name, pid, thread, fd, _ in iterator.rows():
-            if f"socket:[{inode}]" not in passed_over or name == RING_NAME:
-                found.setdefault(str(pid), {}).setdefault(str(thread), []).append(str(fd))
+        rows = iterator.rows()
+        others = rows.others  # no sockets, whose inode numbers say nothing of a socket
+        for index, link in enumerate(rows.links()):
+            if link in passed_over and not others[index]:
+                continue
+            threads = found.setdefault(str(rows.pids[index]), {})
+            threads.setdefault(str(rows.tids[index]), []).append(str(rows.fds[index]))
         return found
 
     def _visit(self, pid: str, want: "set[str]", wide: "set[str]") -> None:

@@ -150,7 +150,7 @@ def test_a_list_that_breaks_off_later_is_replaced_by_the_walk(monkeypatch: pytes
     assert walk.mode == "bpf"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         link = f"socket:[{os.fstat(listener.fileno()).st_ino}]"
-        monkeypatch.setattr(agent_bpf.Iterator, "_rows", lambda self: [])
+        monkeypatch.setattr(agent_bpf.Iterator, "_rows", lambda self, link: agent_bpf.Rows(b""))
         walk.visit(agent.list_pids("/proc"), {link})
         os.chdir("/")
     assert walk.mode == "walk"
