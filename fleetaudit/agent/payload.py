@@ -102,9 +102,9 @@ def build_sh(config: AgentConfig) -> bytes:
     return "".join(f"FLEETAUDIT_{name}={value}\n" for name, value in told.items()).encode("ascii") + source
 
 
-def script() -> bytes:
+def script(mode: str = "walk") -> bytes:
     """The program to read or to run by hand: it needs no configuration."""
-    return agent_source()
+    return agent_source(mode)
 
 
 def sh_script() -> bytes:

@@ -16,8 +16,9 @@ _MAX_KEY = 65536  # bytes of a public key's file
 
 @click.group("agent", invoke_without_command=True)
 @click.option("--sh", is_flag=True, help="The one for hosts without Python, for POSIX sh; it sees less.")
+@click.option("--bpf", is_flag=True, help="The one of --agent-mode bpf.")
 @click.pass_context
-def command(context: click.Context, *, sh: bool) -> None:
+def command(context: click.Context, *, sh: bool, bpf: bool) -> None:
     """Print the agent: read it, or run it by hand with `fleetaudit agent | python3 -I -S -`.
 
     It writes nothing on the host and prints one framed JSON document.
@@ -25,7 +26,9 @@ def command(context: click.Context, *, sh: bool) -> None:
     if context.invoked_subcommand is None:
         from fleetaudit.agent.payload import script, sh_script  # noqa: PLC0415  (start-up time)
 
-        click.echo(sh_script() if sh else script(), nl=False)
+        if sh and bpf:
+            raise click.UsageError("--sh and --bpf are two agents: print one at a time")
+        click.echo(sh_script() if sh else script("bpf" if bpf else "walk"), nl=False)
 
 
 @command.command("install")

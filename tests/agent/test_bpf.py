@@ -64,6 +64,17 @@ def by_bpf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "MODES", ["bpf"])
 
 
+@pytest.fixture
+def usable() -> None:
+    """For what can only be seen where the kernel lets BPF be used."""
+    try:
+        agent_bpf.Iterator("/proc").close()
+    except agent_bpf.Refused as refused:
+        if refused.code == "bpf_untrue":
+            raise
+        pytest.skip(f"BPF cannot be used here: {refused}")
+
+
 def refusal(document: Document) -> str:
     """The code under which the accelerator was given up; the walk took its place."""
     assert document["agent"]["mode"] == "walk"
@@ -72,6 +83,7 @@ def refusal(document: Document) -> str:
     return str(only["code"])
 
 
+@pytest.mark.usefixtures("usable")
 def test_it_is_used_and_sees_what_the_walk_sees(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     hold(start, {"sh": ["/bin/sh", "sh", "-c", "read line"]})
     mine = take_census()
@@ -129,6 +141,7 @@ def test_a_kernel_that_does_not_describe_itself(tmp_path: Path, made: str, code:
     assert refusal(take_census(["unshare", "--mount", "sh", str(tmp_path / "run")])) == code
 
 
+@pytest.mark.usefixtures("usable")
 def test_a_list_that_is_not_true_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = agent_bpf.Btf.offset
 
@@ -143,6 +156,7 @@ def test_a_list_that_is_not_true_is_not_believed(monkeypatch: pytest.MonkeyPatch
     assert raised.value.code == "bpf_untrue"
 
 
+@pytest.mark.usefixtures("usable")
 def test_a_list_that_breaks_off_later_is_replaced_by_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     coverage = agent.Coverage()
     describer = agent.Describer(agent.our_mounts(), "none")
