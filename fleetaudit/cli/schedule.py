@@ -15,7 +15,7 @@ import click
 from fleetaudit.cli import audit
 from fleetaudit.cli.wholefile import WholeFile
 from fleetaudit.errors import ConfigError, Problem, ReportError
-from fleetaudit.schedule import SCHEDULERS, Job, ScheduleFile
+from fleetaudit.schedule import K8S_DIRECTORY, SCHEDULERS, Job, ScheduleFile
 from fleetaudit.summary import ExitCode
 from fleetaudit.text import visible
 
@@ -35,12 +35,14 @@ _NOT_SCHEDULED = {
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- [AUDIT OPTIONS]...")
 @click.option("--name", default="fleetaudit", show_default=True, help="Of the unit, or the file of cron.")
 @click.option("--user", help="Who runs it (systemd: fleetaudit; cron: a line for your own crontab).")
-@click.option("--when", metavar="TIME", help="OnCalendar of systemd, or cron's five fields (default: daily).")
+@click.option("--when", metavar="TIME", help="OnCalendar of systemd, or five fields (default: daily).")
+@click.option("--image", metavar="IMAGE:TAG", help="The container to run it in (k8s).")
 @click.option("--output", metavar="DIRECTORY", help="Write the files there instead of printing them.")
 def command(scheduler: str, arguments: tuple[str, ...], output: str | None, **options: str | None) -> int:
-    """Print what makes systemd or cron run `fleetaudit audit` again and again.
+    """Print what makes systemd, cron or Kubernetes run `fleetaudit audit` again and again.
 
-    The options behind -- are those of `audit`, and checked as it would.
+    The options behind -- are those of `audit`, and checked as it would. With k8s all paths are those inside
+    the container.
     """
     job = _job(scheduler, arguments, options)
     files = SCHEDULERS[scheduler].files(job)
@@ -61,17 +63,21 @@ def _job(scheduler: str, arguments: tuple[str, ...], options: Mapping[str, str |
         raise ConfigError(Problem(f"--user {visible(user)} is no name of a user"))
     if scheduler == "systemd" and when is not None:
         _check_calendar(when)
+    in_container = scheduler == "k8s"
+    if options["image"] is not None and not in_container:
+        raise ConfigError(Problem(f"--image means nothing to {scheduler}", hint="leave it out"))
     asked = _asked(scheduler, arguments)
-    here = Path.cwd()
+    here = Path(K8S_DIRECTORY) if in_container else Path.cwd()
     state = asked["state"]
     return Job(
         name=name,
-        command=(*_program(), "audit", *arguments),
+        command=(*(["fleetaudit"] if in_container else _program()), "audit", *arguments),
         directory=_checked(str(here)),
         user=user,
         when=when,
         state=_checked(str(here / state)) if state else None,
         writes=tuple(sorted({_checked(str((here / path).parent)) for path in _written(asked)})),
+        image=options["image"],
     )
 
 
@@ -87,10 +93,10 @@ def _asked(scheduler: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     for key, (option, instead) in _NOT_SCHEDULED.items():
         if options[key]:
             raise ConfigError(Problem(f"{option} cannot be scheduled", hint=instead))
-    if options["local"] and scheduler == "systemd":
+    if options["local"] and scheduler != "cron":
         raise ConfigError(
             Problem(
-                "--local cannot be scheduled in a hardened service: it could not see this machine",
+                "--local cannot be scheduled in a hardened service or pod: it could not see this machine",
                 hint="use cron, or audit this machine over SSH like any other",
             )
         )
@@ -103,8 +109,8 @@ def _written(options: dict[str, Any]) -> Iterator[str]:
         path = output.partition("=")[2]
         if path and path != "-":
             yield path
-    for key in ("snapshots", "retry_file"):
-        if options[key] and options[key] != "-":
+    for key in ("snapshots", "retry_file", "manifest", "store"):
+        if options[key] and options[key] != "-" and "://" not in options[key]:
             yield options[key]
 
 
@@ -141,7 +147,7 @@ def _check_calendar(when: str) -> None:
 
 def _write(files: tuple[ScheduleFile, ...], folder: Path) -> None:
     for file in files:
-        path = folder / Path(file.path).name if "/" in file.path else folder / "crontab"
+        path = folder / (Path(file.path).name if " " not in file.path else "crontab")
         try:
             whole = WholeFile(str(path))
             try:

@@ -13,7 +13,7 @@ class Job:
     `command` is run in `directory` as `user` (None: whoever installs it); `when` is the scheduler's own
     expression, None for its default. `state` is where runs live while they last, None for a directory
     that the scheduler makes; `writes` are the other directories that the audit writes into. All paths are
-    absolute.
+    absolute. `image` is the container to run it in, for schedulers that need one.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Job:
     when: str | None = None
     state: str | None = None
     writes: tuple[str, ...] = ()
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from fleetaudit.schedule.base import Job, ScheduleFile
 
 _DAILY = "17 3 * * *"
 _BUSY = 75  # EX_TEMPFAIL of sysexits.h
+FIVE_FIELDS = re.compile(r"[0-9A-Za-z*,/-]+( [0-9A-Za-z*,/-]+){4}\Z")
 _WHEN = re.compile(r"(@(hourly|daily|midnight|weekly|monthly|yearly|annually|reboot)|\S+( \S+){4})\Z")
 _MOST = 998  # characters of a line that every cron reads (MAX_COMMAND is 1000)
 
