@@ -317,3 +317,8 @@ def _syntax_problem(error: yaml.YAMLError, characters: str, file: str) -> Proble
     return Problem(
         f"this is not valid YAML: {error.problem}{context}", place, "check quotes, colons and indentation"
     )
+
+
+def written(documents: Sequence[Mapping[str, object]]) -> str:
+    """Documents of plain values as YAML, in the order of their keys; every text is read back as it is."""
+    return str(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=100))

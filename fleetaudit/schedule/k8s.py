@@ -7,11 +7,10 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-import yaml
-
 from fleetaudit.errors import ConfigError, Problem
 from fleetaudit.schedule.base import Job, ScheduleFile
 from fleetaudit.schedule.cron import FIVE_FIELDS
+from fleetaudit.yamlio import written
 
 K8S_DIRECTORY: Final = "/etc/fleetaudit"
 _STATE: Final = "/state"
@@ -39,9 +38,8 @@ class Kubernetes:
         """See `Scheduler`."""
         _check(job)
         documents = (_claim(job), _cron_job(job))
-        text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=100)
         remark = _REMARK.format(name=job.name, files=K8S_DIRECTORY, state=_STATE)
-        return (ScheduleFile(f"{job.name}.k8s.yaml", remark + text),)
+        return (ScheduleFile(f"{job.name}.k8s.yaml", remark + written(documents)),)
 
 
 def _check(job: Job) -> None:
