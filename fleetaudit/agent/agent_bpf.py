@@ -1,10 +1,10 @@
 """The agent's accelerator: the kernel itself lists the descriptors of every task (BPF iterator, Linux 5.8).
 
 `--agent-mode bpf` puts this behind agent.py, before its call of main(), without the import of the agent's
-names. The iterator names process, thread, descriptor and inode of every socket, every io_uring and every
-namespace that is held open; all that is read of these, and whether they are still there, comes through the
-pinned directory in /proc as in the walk. So a wrong answer of the iterator can hide an owner and never invent
-one. Hence it is not trusted until it has found descriptors of our own, in every pass.
+names. The iterator names process, thread, descriptor and inode of every socket, of files without a name, as
+io_urings are, and of every namespace that is held open. All that is read of these, and whether they are still
+there, comes through the pinned directory in /proc as in the walk. So a wrong answer of the iterator can hide
+an owner and never invent one. So it is not trusted until it has found descriptors of our own, in each pass.
 
 The offsets in kernel structures come from BTF (Documentation/bpf/btf.rst). For Python 3.6 and later.
 """
@@ -23,7 +23,6 @@ from fleetaudit.agent.agent import (
     Budget,
     Coverage,
     Describer,
-    StructError,
     Walk,
     is_initial,
 )
@@ -35,18 +34,17 @@ BTF_MAGIC = 0xEB9F
 BPF_CALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "s390x": 351, "ppc64le": 361}
 PROG_LOAD, LINK_CREATE, ITER_CREATE = 5, 28, 33  # enum bpf_cmd, linux/bpf.h
 TRACING, TRACE_ITER = 26, 28  # enum bpf_prog_type, enum bpf_attach_type
-PROBE_READ_KERNEL, SEQ_WRITE = 113, 127  # helpers, linux/bpf.h
+SEQ_WRITE = 127  # a helper, linux/bpf.h
+# struct bpf_iter__task_file of kernel/bpf/task_iter.c, each member in eight bytes; struct bpf_iter_meta.
+META, TASK, FD, FILE, SEQ = 0, 8, 16, 24, 0
 LOG_BYTES = 1 << 16
 WORTH_IT = 16  # processes; fewer are looked into one by one
 CHUNK = 1 << 18
 ROW = 32  # bytes that the program writes of each descriptor
-# Inode numbers of namespaces: from the fixed ones of the first namespaces on, linux/nsfs.h, linux/proc_fs.h.
-FIRST_SPACE, LAST_SPACE = 0xEF, 0xFF  # in units of 2**24
 SOCKET_MODE, TYPE_MASK = 0o140000, 0o170000
-# What a name begins with in the kernel's list of them: "[io_uring]", and "[eventpoll]" for the check.
-RING_NAME, POLL_NAME = b"[io_urin", b"[eventpo"
+ANON_INODE_MAGIC, NSFS_MAGIC = 0x09041934, 0x6E736673  # linux/magic.h: io_uring and others; namespaces
 
-BTF_STRUCT, BTF_UNION, BTF_FUNC = 4, 5, 12
+BTF_STRUCT, BTF_FUNC, BTF_FUNC_PROTO = 4, 12, 13
 # Bytes behind the head of a type, by kind: for each of its members, and once. docs: btf.rst, 2.2.
 BTF_EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 BTF_ONCE = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -72,81 +70,65 @@ def step(info: int) -> int:
 class Btf:
     """Where the members of kernel structures are. Raises Refused for what is no BTF."""
 
-    def __init__(self, data: bytes, wanted: "tuple[str, ...]") -> None:
-        self.data = data
-        self.places = [0]  # of each type by its number
-        self.found: dict[str, tuple[int, int]] = {}  # number, and place in words of four bytes, by name
+    def __init__(self, data: bytes) -> None:
         if data[:3] != pack("=HB", BTF_MAGIC, 1) or len(data) < 24:
             raise Refused("bpf_no_btf", BTF_FILE + " is no BTF of version 1")
         head, start, size, words, length = unpack_from("=IIIII", data, 4)
         if max(head + start + size, head + words + length) > len(data):
             raise Refused("bpf_no_btf", BTF_FILE + " is cut short")
-        self.words = head + words
-        self.types = memoryview(data)[head + start : head + start + size // 4 * 4].cast("I")
-        try:
-            self._read(wanted)
-        except (StructError, IndexError):
-            raise Refused("bpf_no_btf", BTF_FILE + " describes no types as it should") from None
+        self.data = data[head + start : head + start + size // 4 * 4]
+        self.types = memoryview(self.data).cast("I")
+        self.words = data[head + words : head + words + length]
 
     def _word(self, name: str) -> int:
-        """Where a name stands among the strings; below 0 if it does not."""
-        return int(self.data.find(b"\0" + name.encode() + b"\0", self.words) + 1 - self.words)
+        """Where a name stands among the strings; 0, which is the empty one, if it does not."""
+        return self.words.find(b"\0" + name.encode() + b"\0") + 1
 
-    def _read(self, wanted: "tuple[str, ...]") -> None:
-        names = {self._word(name): name for name in wanted}
-        types, place, end, note = self.types, 0, len(self.types), self.places.append
-        steps: dict[int, int] = {}
-        while place < end:
-            if types[place] in names and types[place + 1] >> 24 & 31 in (BTF_STRUCT, BTF_FUNC):
-                self.found.setdefault(names[types[place]], (len(self.places), place))
-            note(place)
-            info = types[place + 1]
-            if info not in steps:
-                steps[info] = step(info)
-            place += steps[info]
+    def _places(self, name: str, kind: int) -> "list[int]":
+        """Where types of that name and kind may stand, in words of four bytes."""
+        word, found, at = self._word(name), [], -1
+        while word:
+            at = self.data.find(pack("=I", word), at + 1)
+            if at < 0:
+                break
+            if not at % 4 and at // 4 + 2 < len(self.types) and self.types[at // 4 + 1] >> 24 & 31 == kind:
+                found.append(at // 4)
+        return found
 
-    def number(self, name: str) -> int:
-        """The number of a type. Raises Refused."""
-        if name not in self.found:
-            raise Refused("bpf_no_iterator", f"this kernel's BTF has no {name}")
-        return self.found[name][0]
+    def offset(self, structure: str, member: str) -> int:
+        """Of a member in bytes. Raises Refused."""
+        word = self._word(member)
+        for place in self._places(structure, BTF_STRUCT):
+            info = self.types[place + 1]
+            for at in range(place + 3, min(place + 3 + 3 * (info & 0xFFFF), len(self.types) - 2), 3):
+                if word and self.types[at] == word:
+                    where = self.types[at + 2]
+                    return (where & 0xFFFFFF if info >> 31 else where) // 8
+        raise Refused("bpf_no_btf", f"this kernel's BTF has no {structure}.{member}")
 
-    def offset(self, structure: str, *members: str) -> int:
-        """Of a member in bytes, through structures it holds: ("file", "f_path", "dentry"). Raises Refused."""
-        self.number(structure)
-        place, offset = self.found[structure][1], 0
-        for member in members:
-            found = self._member(place, self._word(member), 8)
-            if found is None:
-                raise Refused("bpf_no_btf", f"this kernel's BTF has no {structure}.{'.'.join(members)}")
-            bits, number = found
-            offset += bits // 8
-            place = self._plain(number)
-        return offset
-
-    def _member(self, place: int, word: int, depth: int) -> "tuple[int, int] | None":
-        """(offset in bits, type) of a member, which may stand in a nameless structure or union."""
-        info = self.types[place + 1]
-        if info >> 24 & 31 not in (BTF_STRUCT, BTF_UNION) or not depth:
-            return None
-        for index in range(info & 0xFFFF):
-            name, number, where = self.types[place + 3 + 3 * index : place + 6 + 3 * index]
-            where = where & 0xFFFFFF if info >> 31 else where
-            if name == word:
-                return where, number
-            inner = None if name else self._member(self._plain(number), word, depth - 1)
-            if inner is not None:
-                return where + inner[0], inner[1]
-        return None
-
-    def _plain(self, number: int) -> int:
-        """The place of a type without typedef, const, volatile and restrict."""
-        for _ in range(16):
-            place = self.places[number] if number < len(self.places) else 0
-            info, number = self.types[place + 1], self.types[place + 2]
-            if info >> 24 & 31 not in (8, 9, 10, 11):
-                return place
+    def likely_number(self, function: str) -> int:
+        """Of a function's type, if it stands behind its prototype, which its last word names; else 0."""
+        for place in self._places(function, BTF_FUNC):
+            before = place - 3 - 2 * 4  # bpf_iter_task_file has four parameters
+            if before >= 0 and self.types[before + 1] == BTF_FUNC_PROTO << 24 | 4:
+                return self.types[place + 2] + 1
         return 0
+
+    def number(self, function: str) -> int:
+        """Of a function's type, by counting all before it. Raises Refused."""
+        word, types, place, number, steps = self._word(function), self.types, 0, 1, {0: 3}
+        try:
+            while word:
+                info = types[place + 1]
+                if types[place] == word and info >> 24 & 31 == BTF_FUNC:
+                    return number
+                if info not in steps:
+                    steps[info] = step(info)
+                place += steps[info]
+                number += 1
+        except IndexError:
+            pass
+        raise Refused("bpf_no_iterator", f"this kernel's BTF has no {function}")
 
 
 # ---------------------------------------------------------------- the program (no I/O)
@@ -173,12 +155,6 @@ class Assembly:
         """Where jumps to this name lead."""
         self.labels[name] = len(self.code)
 
-    def wide(self, to: int, value: bytes) -> None:
-        """A register to eight bytes as they stand in memory."""
-        low, high = unpack_from("=ii", value)
-        self.put(0x18, to, 0, 0, low)
-        self.put(0, 0, 0, 0, high)
-
     def bytes(self) -> bytes:
         """The program."""
         for at, label in self.jumps:
@@ -191,73 +167,47 @@ class Assembly:
         )
 
 
-def program(btf: Btf, pid: int) -> bytes:
-    """Writes inode, name, process, thread and descriptor of what is to be looked at; of `pid`, all."""
+def program(btf: Btf) -> bytes:
+    """Writes inode, operations, process, thread and descriptor of what is to be looked at."""
     half, word, double = 0x69, 0x61, 0x79  # loads of 2, 4 and 8 bytes
-    inode, number = btf.offset("file", "f_inode"), btf.offset("inode", "i_ino")
-    group, thread = btf.offset("task_struct", "tgid"), btf.offset("task_struct", "pid")
+    number = btf.offset("inode", "i_ino")
     it = Assembly()
     it.put(0xBF, 6, 1)
-    it.put(double, 7, 6, btf.offset("bpf_iter__task_file", "task"))
+    it.put(double, 7, 6, TASK)
     it.jump("end", 0x15, 7)
-    it.put(double, 8, 6, btf.offset("bpf_iter__task_file", "file"))
+    it.put(double, 8, 6, FILE)
     it.jump("end", 0x15, 8)
-    it.put(double, 9, 8, inode)
+    it.put(double, 9, 8, btf.offset("file", "f_inode"))
     it.jump("end", 0x15, 9)
-    it.put(0x7A, 10, 0, -32)  # no name
     it.put(0x62, 10, 0, -12)
     it.put(half, 1, 9, btf.offset("inode", "i_mode"))
     it.put(0x57, 1, 0, 0, TYPE_MASK)
     it.jump("emit", 0x15, 1, value=SOCKET_MODE)
     it.put(0x62, 10, 0, -12, 1)  # no socket
-    it.put(double, 1, 8, btf.offset("file", "f_path", "dentry"))
+    it.put(double, 1, 9, btf.offset("inode", "i_sb"))
     it.jump("end", 0x15, 1)
-    it.put(double, 3, 1, btf.offset("dentry", "d_name", "name"))
-    it.put(0xBF, 1, 10)
-    it.put(0x07, 1, 0, 0, -32)
-    it.put(0xB7, 2, 0, 0, 8)
-    it.put(0x85, 0, 0, 0, PROBE_READ_KERNEL)
-    it.put(double, 1, 10, -32)
-    it.wide(2, RING_NAME)
-    it.jump("emit", 0x1D, 1, 2)
-    it.put(word, 1, 7, group)
-    it.jump("emit", 0x15, 1, value=pid)
-    it.put(double, 1, 9, number)
-    it.put(0x77, 1, 0, 0, 24)
-    it.jump("end", 0xA5, 1, value=FIRST_SPACE)
-    it.jump("end", 0x25, 1, value=LAST_SPACE)
+    it.put(double, 1, 1, btf.offset("super_block", "s_magic"))
+    it.jump("emit", 0x15, 1, value=ANON_INODE_MAGIC)
+    it.jump("end", 0x55, 1, value=NSFS_MAGIC)
     it.label("emit")
     it.put(double, 1, 9, number)
     it.put(0x7B, 10, 1, -40)
-    for place, source, offset in (
-        (-24, 7, group),
-        (-20, 7, thread),
-        (-16, 6, btf.offset("bpf_iter__task_file", "fd")),
-    ):
+    it.put(double, 1, 8, btf.offset("file", "f_op"))
+    it.put(0x7B, 10, 1, -32)
+    task = ((-24, 7, btf.offset("task_struct", "tgid")), (-20, 7, btf.offset("task_struct", "pid")))
+    for place, source, offset in (*task, (-16, 6, FD)):
         it.put(word, 1, source, offset)
         it.put(0x63, 10, 1, place)
-    it.put(double, 1, 6, btf.offset("bpf_iter__task_file", "meta"))
-    it.put(double, 1, 1, btf.offset("bpf_iter_meta", "seq"))
+    it.put(double, 1, 6, META)
+    it.put(double, 1, 1, SEQ)
     it.put(0xBF, 2, 10)
     it.put(0x07, 2, 0, 0, -40)
-    it.put(0xB7, 3, 0, 0, 32)
+    it.put(0xB7, 3, 0, 0, ROW)
     it.put(0x85, 0, 0, 0, SEQ_WRITE)
     it.label("end")
     it.put(0xB7, 0)
     it.put(0x95, 0)
     return it.bytes()
-
-
-STRUCTURES = (
-    "task_struct",
-    "file",
-    "path",
-    "inode",
-    "dentry",
-    "qstr",
-    "bpf_iter__task_file",
-    "bpf_iter_meta",
-)
 
 
 # ---------------------------------------------------------------- the kernel's list
@@ -272,12 +222,8 @@ class Rows:
             raise ValueError("half a row")
         self.data = data
         long, short = memoryview(data).cast("Q"), memoryview(data).cast("I")
-        self.inodes = long[0::4].tolist()
+        self.inodes, self.operations = long[0::4].tolist(), long[1::4].tolist()
         self.pids, self.tids, self.fds, self.others = (short[place::8].tolist() for place in (4, 5, 6, 7))
-
-    def name(self, index: int) -> bytes:
-        """The first eight bytes of a file's name; zeros for a socket."""
-        return self.data[index * ROW + 8 : index * ROW + 16]
 
     def links(self) -> "list[str]":
         """What each descriptor reads as, if it is a socket's."""
@@ -295,9 +241,10 @@ class Iterator:
         if self.call_number is None:
             raise Refused("bpf_refused", f"bpf(2) has no number known here on {posix.uname()[4]}")
         self.libc = self.ctypes.CDLL(None, use_errno=True)
-        btf = Btf(read_btf(), (*STRUCTURES, "bpf_iter_task_file"))
+        btf = Btf(read_btf())
         self.pid = posix.getpid()
-        loaded = self._load(program(btf, self.pid), btf.number("bpf_iter_task_file"))
+        self.polled = 0  # the operations of epoll files, once they are known
+        loaded = self._load_for(btf, "bpf_iter_task_file")
         try:
             self.link = self._attach(loaded, b"")
             try:
@@ -344,13 +291,14 @@ class Iterator:
         return found
 
     def _check(self, found: "Rows", socket: int) -> None:
-        ours = {}
-        for index in [index for index, pid in enumerate(found.pids) if pid == self.pid]:
-            ours[found.fds[index]] = (found.inodes[index], found.tids[index], found.name(index))
-        for fd, name in ((socket, None), (self.space, None), (self.poll.fileno(), POLL_NAME)):
-            inode, thread, told = ours.get(fd, (0, 0, b""))
-            if (inode, thread) != (posix.fstat(fd).st_ino, self.pid) or name not in (None, told):
+        ours = {
+            found.fds[index]: (found.inodes[index], found.tids[index], found.others[index], index)
+            for index in [index for index, pid in enumerate(found.pids) if pid == self.pid]
+        }
+        for fd, other in ((socket, 0), (self.space, 1), (self.poll.fileno(), 1)):
+            if ours.get(fd, ())[:3] != (posix.fstat(fd).st_ino, self.pid, other):
                 raise Refused("bpf_untrue", "it does not list descriptors that are our own as they are")
+        self.polled = found.operations[ours[self.poll.fileno()][3]]
 
     def _rows(self, link: int) -> "Rows":
         handle = self._bpf(ITER_CREATE, pack("=II", link, 0))
@@ -370,6 +318,15 @@ class Iterator:
         buffer = self.ctypes.create_string_buffer(only, max(len(only), 1))
         address = self.ctypes.addressof(buffer) if only else 0
         return self._bpf(LINK_CREATE, pack("=IIIIQQ", loaded, 0, TRACE_ITER, 0, address, len(only)))
+
+    def _load_for(self, btf: Btf, function: str) -> int:
+        code, likely = program(btf), btf.likely_number(function)
+        if likely:
+            try:
+                return self._load(code, likely)
+            except Refused:
+                pass  # the whole way tells why
+        return self._load(code, btf.number(function))
 
     def _load(self, code: bytes, target: int) -> int:
         program, licence, log = (self.ctypes.create_string_buffer(size) for size in (code, b"GPL", LOG_BYTES))
@@ -464,9 +421,9 @@ class IteratedWalk(Walk):
         passed_over = self.strangers.listed - wide
         passed_over.add(f"socket:[{posix.fstat(iterator.witness).st_ino}]")
         rows = iterator.rows()
-        others = rows.others  # no sockets, whose inode numbers say nothing of a socket
+        others, operations, polled = rows.others, rows.operations, iterator.polled
         for index, link in enumerate(rows.links()):
-            if link in passed_over and not others[index]:
+            if operations[index] == polled if others[index] else link in passed_over:
                 continue
             threads = found.setdefault(str(rows.pids[index]), {})
             threads.setdefault(str(rows.tids[index]), []).append(str(rows.fds[index]))
