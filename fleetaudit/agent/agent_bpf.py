@@ -84,34 +84,34 @@ class Btf:
         """Where a name stands among the strings; 0, which is the empty one, if it does not."""
         return self.words.find(b"\0" + name.encode() + b"\0") + 1
 
-    def _places(self, name: str, kind: int) -> "list[int]":
-        """Where types of that name and kind may stand, in words of four bytes."""
-        word, found, at = self._word(name), [], -1
-        while word:
-            at = self.data.find(pack("=I", word), at + 1)
-            if at < 0:
-                break
+    def _next(self, word: int, kind: int, place: int = -1) -> int:
+        """Where the next type of that name and kind may stand, in words of four bytes; -1: nowhere."""
+        sought, at = pack("=I", word), self.data.find(pack("=I", word), 4 * place + 4) if word else -1
+        while at >= 0:
             if not at % 4 and at // 4 + 2 < len(self.types) and self.types[at // 4 + 1] >> 24 & 31 == kind:
-                found.append(at // 4)
-        return found
+                return at // 4
+            at = self.data.find(sought, at + 1)
+        return -1
 
     def offset(self, structure: str, member: str) -> int:
         """Of a member in bytes. Raises Refused."""
-        word = self._word(member)
-        for place in self._places(structure, BTF_STRUCT):
+        name, word = self._word(structure), self._word(member)
+        place = self._next(name, BTF_STRUCT)
+        while place >= 0 and word:
             info = self.types[place + 1]
             for at in range(place + 3, min(place + 3 + 3 * (info & 0xFFFF), len(self.types) - 2), 3):
-                if word and self.types[at] == word:
+                if self.types[at] == word:
                     where = self.types[at + 2]
                     return (where & 0xFFFFFF if info >> 31 else where) // 8
+            place = self._next(name, BTF_STRUCT, place)
         raise Refused("bpf_no_btf", f"this kernel's BTF has no {structure}.{member}")
 
     def likely_number(self, function: str) -> int:
         """Of a function's type, if it stands behind its prototype, which its last word names; else 0."""
-        for place in self._places(function, BTF_FUNC):
-            before = place - 3 - 2 * 4  # bpf_iter_task_file has four parameters
-            if before >= 0 and self.types[before + 1] == BTF_FUNC_PROTO << 24 | 4:
-                return self.types[place + 2] + 1
+        place = self._next(self._word(function), BTF_FUNC)
+        before = place - 3 - 2 * 4  # bpf_iter_task_file has four parameters
+        if before >= 0 and self.types[before + 1] == BTF_FUNC_PROTO << 24 | 4:
+            return self.types[place + 2] + 1
         return 0
 
     def number(self, function: str) -> int:

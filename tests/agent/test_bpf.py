@@ -158,7 +158,7 @@ def test_a_list_that_is_not_true_is_not_believed(monkeypatch: pytest.MonkeyPatch
 def test_a_list_that_breaks_off_later_is_replaced_by_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     coverage = agent.Coverage()
     describer = agent.Describer(agent.our_mounts(), "none")
-    walk = agent_bpf.IteratedWalk("/proc", coverage, describer, agent.Budget(60, 1024, coverage))
+    walk = agent_bpf.IteratedWalk("/proc", coverage, describer, agent.Budget(1e6, 1 << 20, coverage))
     assert walk.mode == "bpf"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         link = f"socket:[{os.fstat(listener.fileno()).st_ino}]"

@@ -95,7 +95,9 @@ def test_what_changed_since_when_and_who_listened_then(
     assert out(1, "diff") == f"{leak}  on web1\n"
     assert out(1, "diff", "--by-host") == f"web1  {leak}\n"
     assert out(0, "diff", "latest", "latest") == ""
-    assert out(0, "diff", "latest", "latest~1") == ""
+    assert out(1, "diff", "latest", "latest~1") == (
+        "owner changed: tcp 0.0.0.0:8080  dash (www-data, leak) → gone  on web1\n"
+    )
     (change,) = json.loads(out(1, "diff", "--format", "json"))["changes"]
     assert (change["kind"], change["hosts"]) == ("newly leaked", ["web1"])
     assert out(2, "diff", "--host", "db") == ""
