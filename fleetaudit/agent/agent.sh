@@ -33,8 +33,8 @@ euid=$(awk '$1 == "Uid:" { print $3 }' /proc/self/status)
 gaps= # CODE, a tab, and what it means; a line each
 gap() { gaps="$gaps$1	$2	${3:-}$newline"; }
 
-gap hidden_holders "the sh agent looks neither at descriptors in flight, nor at rings, nor at threads with a table of their own"
-gap netns_not_entered "the sh agent sees no network namespace that no process lives in"
+gap hidden_holders "no Python 3.6 there, and sh looks neither at descriptors in flight, nor at rings, nor at threads with a table of their own"
+gap netns_not_entered "no Python 3.6 there, and sh sees no network namespace that no process lives in"
 [ "$euid" = 0 ] || gap not_root "ran as uid $euid: descriptors of other users' processes cannot be read"
 [ "$(readlink /proc/self/ns/pid)" = 'pid:[4026531836]' ] || gap pid_namespace "ran in a pid namespace of its own"
 
