@@ -56,7 +56,7 @@ SUMMARIES: Final[Mapping[str, str]] = MappingProxyType(
         "inventory": "Look at the inventory as fleetaudit reads it.",
         "schema": "Print the JSON Schema NAME; without NAME, list them.",
         "agent": "Print the agent: read it, or run it by hand with `fleetaudit agent | python3 -I -S -`.",
-        "schedule": "Print what makes systemd or cron run `fleetaudit audit` again and again.",
+        "schedule": "Print what makes systemd, cron or Kubernetes run `fleetaudit audit` again and again.",
         "demo": "Start six hosts on this machine's loopback with things planted on them, audit "
         "them, show what to try.",
     }
