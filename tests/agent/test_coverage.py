@@ -27,7 +27,7 @@ def test_as_root_nothing_but_closed_processes_is_missing(start: Start) -> None:
 
 
 def test_in_a_container_the_pid_namespace_is_the_only_gap(start: Start) -> None:
-    # In a network namespace of their own: whatever is in flight in unix sockets of this machine's is a gap too.
+    # In a network namespace of their own: what is in flight in this machine's unix sockets is a gap too.
     code = 's = listener(address="0.0.0.0")\nready(socket=inode(s), pid=os.getpid())'
     facts = start(code, prefix=["unshare", "--net"])
     enter = ["nsenter", f"--net=/proc/{facts['pid']}/ns/net"]
